@@ -1,0 +1,1 @@
+"""What a reader can run: models built by code."""
