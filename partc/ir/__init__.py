@@ -1,0 +1,1 @@
+"""The program, its costs, the topology and the plan: plain typed data."""

@@ -1,0 +1,80 @@
+"""What a block costs on a host, and how that is known."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
+from typing import Literal
+
+from partc.errors import PassError
+
+Provenance = Literal["measured", "scaled", "imported", "estimated"]
+
+
+@dataclass(frozen=True)
+class Cost:
+    """A time with what backs it.
+
+    Attributes:
+        median_s: seconds.
+        spread_s: half the interquartile range, seconds.
+        samples: how many runs the median is of; 0 for an estimate.
+        provenance: ``scaled`` means measured here and multiplied by the host's ``slowdown``.
+        measured_at: ISO 8601 time of the measurement, or empty.
+    """
+
+    median_s: float
+    spread_s: float
+    samples: int
+    provenance: Provenance
+    measured_at: str = ""
+
+    def scaled(self, factor: float) -> Cost:
+        """The cost on a host ``factor`` times slower."""
+        if factor == 1.0:
+            return self
+        return replace(
+            self,
+            median_s=self.median_s * factor,
+            spread_s=self.spread_s * factor,
+            provenance="scaled" if self.provenance == "measured" else self.provenance,
+        )
+
+
+@dataclass(frozen=True)
+class CostTable:
+    """From (block, host) to a cost. A host that cannot run a block has no entry.
+
+    Attributes:
+        costs: block name -> host name -> cost.
+        segment_fixed_s: host name -> seconds that running one more segment costs there.
+        whole_s: host name -> measured (scaled) time of the whole model there, seconds.
+    """
+
+    costs: Mapping[str, Mapping[str, Cost]]
+    segment_fixed_s: Mapping[str, float]
+    whole_s: Mapping[str, float]
+
+    def of(self, block: str, host: str) -> Cost:
+        """The cost of ``block`` on ``host``.
+
+        Raises:
+            PassError: the host cannot run the block.
+        """
+        try:
+            return self.costs[block][host]
+        except KeyError:
+            raise PassError(f"block {block!r} has no cost on host {host!r}", host=host) from None
+
+    def supports(self, block: str, host: str) -> bool:
+        """Whether ``host`` can run ``block``."""
+        return host in self.costs.get(block, {})
+
+    def provenances(self) -> set[Provenance]:
+        """All kinds of provenance in the table."""
+        return {cost.provenance for row in self.costs.values() for cost in row.values()}
+
+    def __iter__(self) -> Iterator[tuple[str, str, Cost]]:
+        for block, row in self.costs.items():
+            for host, cost in row.items():
+                yield block, host, cost

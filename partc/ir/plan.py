@@ -1,0 +1,112 @@
+"""A plan: a host for every op, and what follows from it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Transfer:
+    """One tensor moved over one link, once.
+
+    Attributes:
+        size_bytes: bytes on the link, after the codec.
+        predicted_s: seconds.
+    """
+
+    tensor: str
+    sender: str
+    receiver: str
+    size_bytes: int
+    predicted_s: float
+    codec: str = "none"
+
+
+@dataclass(frozen=True)
+class Strategy:
+    """A named way of placing the model, for comparison.
+
+    Attributes:
+        predicted_s: latency of one request, seconds.
+        bytes_sent: bytes over all links, both directions.
+        compute_s: host -> seconds of compute.
+        transfer_s: seconds on links.
+        placement: block -> host.
+    """
+
+    name: str
+    predicted_s: float
+    bytes_sent: int
+    compute_s: Mapping[str, float]
+    transfer_s: float
+    placement: Mapping[str, str]
+
+
+@dataclass(frozen=True)
+class Certificate:
+    """What was proven of a plan's cost.
+
+    Attributes:
+        predicted_s: the objective of the plan (seconds for latency).
+        bound_s: no plan can be better than this.
+        gap: (predicted - bound) / predicted.
+        status: ``optimal`` only when the gap is proven closed.
+        maximum_flow_s: the value of a minimum cut, where the problem is one: a second proof.
+    """
+
+    objective: str
+    predicted_s: float
+    bound_s: float
+    gap: float
+    status: str
+    solver: str
+    solve_s: float
+    maximum_flow_s: float | None = None
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """Whether splitting pays.
+
+    Attributes:
+        split: the optimal plan computes on more than one host.
+        choice: ``split``, or the name of the one-host strategy that is optimal.
+        break_even_mbit_s: from this bandwidth on, using another host beats the device alone;
+            None when it never does.
+        split_range_mbit_s: the bandwidths between which a real split is optimal, or None.
+        sentence: the same in words.
+    """
+
+    split: bool
+    choice: str
+    break_even_mbit_s: float | None
+    split_range_mbit_s: tuple[float, float | None] | None
+    sentence: str
+
+
+@dataclass(frozen=True)
+class SweepPoint:
+    """Latency of each strategy at one bandwidth, seconds."""
+
+    bandwidth_mbit_s: float
+    predicted_s: Mapping[str, float]
+
+
+@dataclass(frozen=True)
+class Plan:
+    """The chosen placement and the evidence for it.
+
+    Attributes:
+        placement: op -> host, for every op that is not constant.
+        transfers: every tensor that moves, at most once to each host.
+        problem: the placement problem as plain data, as ``partc solve`` reads it.
+    """
+
+    placement: Mapping[str, str]
+    transfers: tuple[Transfer, ...]
+    strategies: tuple[Strategy, ...]
+    certificate: Certificate
+    verdict: Verdict | None
+    sweep: tuple[SweepPoint, ...]
+    problem: Mapping[str, object]

@@ -1,0 +1,226 @@
+"""Hosts, links between them, and where inputs arise and outputs are wanted."""
+
+from __future__ import annotations
+
+import re
+import tomllib
+from pathlib import Path
+from typing import Annotated, Any, Self
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from partc.errors import TopologyError
+from partc.suggest import unknown_name
+
+_HOST_NAME = re.compile(r"^[A-Za-z0-9][A-Za-z0-9._-]{0,62}$")
+
+Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+NonNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+
+
+class _Strict(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Host(_Strict):
+    """One machine, or one processing unit of a machine.
+
+    Attributes:
+        target: a preset's name, or the path of a target file.
+        threads: threads of a segment's execution.
+        slowdown: emulation: this machine's own measured time is multiplied by this, and the
+            runtime really waits the difference.
+        address: ``host:port`` where ``partc serve`` listens; not needed for the device.
+    """
+
+    target: str = "onnxruntime-cpu"
+    threads: Annotated[int, Field(ge=1, le=1024)] = 1
+    slowdown: Annotated[float, Field(ge=1, allow_inf_nan=False)] = 1.0
+    memory_mib: Positive | None = None
+    power_active_w: NonNegative | None = None
+    power_idle_w: NonNegative | None = None
+    power_tx_w: NonNegative | None = None
+    address: str | None = None
+
+
+class Link(_Strict):
+    """A connection of two hosts; the uplink goes from ``between[0]`` to ``between[1]``.
+
+    Attributes:
+        bandwidth_mbit_s: both directions, 10^6 bits per second.
+        rtt_ms: round-trip time of an empty message, milliseconds.
+        fixed_ms: what one message costs on top of half a round trip; measured here if not given.
+    """
+
+    between: tuple[str, str]
+    bandwidth_mbit_s: Positive | None = None
+    uplink_mbit_s: Positive | None = None
+    downlink_mbit_s: Positive | None = None
+    rtt_ms: NonNegative = 0.0
+    fixed_ms: NonNegative | None = None
+
+    @model_validator(mode="after")
+    def _has_bandwidth(self) -> Self:
+        one = self.bandwidth_mbit_s is not None
+        both = self.uplink_mbit_s is not None and self.downlink_mbit_s is not None
+        neither = self.uplink_mbit_s is None and self.downlink_mbit_s is None
+        if not ((one and neither) or (both and not one)):
+            raise ValueError(
+                "give either bandwidth_mbit_s or both uplink_mbit_s and downlink_mbit_s"
+            )
+        if self.between[0] == self.between[1]:
+            raise ValueError("a link joins two different hosts")
+        return self
+
+    def mbit_s(self, sender: str) -> float:
+        """Bandwidth from ``sender`` to the other end, 10^6 bits per second."""
+        if self.bandwidth_mbit_s is not None:
+            return self.bandwidth_mbit_s
+        value = self.uplink_mbit_s if sender == self.between[0] else self.downlink_mbit_s
+        assert value is not None
+        return value
+
+
+class Io(_Strict):
+    """Where inputs arise and where outputs are wanted: one host for all, or a host per tensor."""
+
+    inputs: str | dict[str, str] | None = None
+    outputs: str | dict[str, str] | None = None
+
+
+class Topology(_Strict):
+    """The machines that may run the model.
+
+    Raises:
+        TopologyError: from `load` and `parse`, in one sentence that names the key.
+    """
+
+    hosts: dict[str, Host]
+    links: tuple[Link, ...] = ()
+    io: Io = Io()
+
+    @model_validator(mode="after")
+    def _is_consistent(self) -> Self:
+        if not self.hosts:
+            raise ValueError("a topology needs at least one host")
+        for name in self.hosts:
+            if not _HOST_NAME.match(name):
+                raise ValueError(
+                    f"host name {name!r} is not usable: letters, digits, '.', '_' and '-' only"
+                )
+        seen: set[frozenset[str]] = set()
+        for link in self.links:
+            for end in link.between:
+                self._known_host(end, "a link")
+            pair = frozenset(link.between)
+            if pair in seen:
+                raise ValueError(f"hosts {' and '.join(link.between)} are linked twice")
+            seen.add(pair)
+        for what, homes in (("inputs", self.io.inputs), ("outputs", self.io.outputs)):
+            for host in [homes] if isinstance(homes, str) else (homes or {}).values():
+                self._known_host(host, f"[io] {what}")
+        unreached = set(self.hosts) - self._reachable(next(iter(self.hosts)))
+        if unreached:
+            raise ValueError(
+                f"no link joins host {sorted(unreached)[0]!r} to {next(iter(self.hosts))!r}; "
+                "add a [[links]] entry with between, bandwidth_mbit_s and rtt_ms"
+            )
+        return self
+
+    def _known_host(self, name: str, where: str) -> None:
+        if name not in self.hosts:
+            raise ValueError(
+                f"{where} names a host that is not there. " + unknown_name("host", name, self.hosts)
+            )
+
+    def _reachable(self, start: str) -> set[str]:
+        reached, stack = {start}, [start]
+        while stack:
+            host = stack.pop()
+            for link in self.links:
+                if host in link.between:
+                    other = link.between[1] if host == link.between[0] else link.between[0]
+                    if other not in reached:
+                        reached.add(other)
+                        stack.append(other)
+        return reached
+
+    @classmethod
+    def load(cls, path: str | Path) -> Topology:
+        """Read a TOML file.
+
+        Raises:
+            TopologyError: the file is missing, is not TOML, or does not describe a topology.
+        """
+        path = Path(path)
+        try:
+            data = tomllib.loads(path.read_text(encoding="utf-8"))
+        except FileNotFoundError:
+            raise TopologyError(f"topology {path} does not exist") from None
+        except IsADirectoryError:
+            raise TopologyError(f"topology {path} is a folder; give a TOML file") from None
+        except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+            raise TopologyError(f"topology {path} is not valid TOML: {error}") from error
+        except OSError as error:
+            raise TopologyError(
+                f"topology {path} cannot be read: {error.strerror or error}"
+            ) from error
+        return cls.parse(data, str(path))
+
+    @classmethod
+    def parse(cls, data: dict[str, Any], origin: str = "topology") -> Topology:
+        """Check plain data, as TOML or JSON gives it."""
+        try:
+            return cls.model_validate(data)
+        except ValidationError as error:
+            raise TopologyError(f"{origin}: {_first_sentence(error)}") from error
+
+    @property
+    def first_host(self) -> str:
+        """The host named first: the device when ``[io]`` does not say otherwise."""
+        return next(iter(self.hosts))
+
+    def input_home(self, tensor: str) -> str:
+        """The host where input ``tensor`` arises."""
+        return self._home(self.io.inputs, tensor)
+
+    def output_home(self, tensor: str) -> str:
+        """The host where output ``tensor`` is wanted."""
+        return self._home(self.io.outputs, tensor)
+
+    def _home(self, homes: str | dict[str, str] | None, tensor: str) -> str:
+        if isinstance(homes, str):
+            return homes
+        if homes is None:
+            return self.first_host
+        return homes.get(tensor, self.first_host)
+
+    def link_between(self, one: str, other: str) -> Link:
+        """The link that joins two hosts.
+
+        Raises:
+            TopologyError: there is none.
+        """
+        for link in self.links:
+            if set(link.between) == {one, other}:
+                return link
+        raise TopologyError(f"hosts {one!r} and {other!r} have no link between them")
+
+
+def _first_sentence(error: ValidationError) -> str:
+    detail = error.errors()[0]
+    where = ".".join(str(part) for part in detail["loc"])
+    if detail["type"] == "extra_forbidden":
+        key = str(detail["loc"][-1])
+        return f"{where}: " + unknown_name("key", key, _known_keys(detail["loc"]))
+    message = detail["msg"].removeprefix("Value error, ")
+    given = (
+        f" (given: {detail['input']!r})" if detail["type"] not in ("value_error", "missing") else ""
+    )
+    return f"{where}: {message}{given}" if where else f"{message}{given}"
+
+
+def _known_keys(location: tuple[int | str, ...]) -> list[str]:
+    sections: dict[str, type[BaseModel]] = {"hosts": Host, "links": Link, "io": Io}
+    section = sections[str(location[0])] if len(location) > 1 else Topology
+    return list(section.model_fields)

@@ -1,0 +1,117 @@
+"""What a backend offers: detect, supports, profile, run."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Protocol, Self, runtime_checkable
+
+import numpy as np
+import onnx
+
+Array = np.ndarray[tuple[int, ...], np.dtype[np.generic]]
+
+
+@dataclass(frozen=True)
+class Detection:
+    """Whether a backend can work on this machine.
+
+    Attributes:
+        reason: one sentence on what is missing and what to install; empty when available.
+        fingerprint: hardware and backend, with versions: costs are valid for it alone.
+    """
+
+    available: bool
+    reason: str
+    version: str
+    fingerprint: str
+
+
+@dataclass(frozen=True)
+class RunSettings:
+    """How a segment is executed. Costs are valid for the settings they were taken with.
+
+    Attributes:
+        threads: of one segment's execution.
+        optimization: the backend's own name of its level.
+    """
+
+    threads: int = 1
+    optimization: str = "all"
+
+
+@dataclass(frozen=True)
+class Profile:
+    """A measurement of a whole model.
+
+    Attributes:
+        op_s: op -> samples of the time of the kernel that runs it, seconds, one per run; of the
+            ops in one kernel only one is named.
+        whole_s: samples of one run of the model without profiling, seconds.
+    """
+
+    op_s: Mapping[str, tuple[float, ...]]
+    whole_s: tuple[float, ...]
+
+
+class Runner(Protocol):
+    """An executable segment; a context manager."""
+
+    @property
+    def input_names(self) -> tuple[str, ...]:
+        """Tensors it needs."""
+
+    @property
+    def output_names(self) -> tuple[str, ...]:
+        """Tensors it gives."""
+
+    def run(self, feeds: Mapping[str, Array]) -> dict[str, Array]:
+        """Execute once.
+
+        Raises:
+            TargetError: the backend refused the tensors, or failed.
+        """
+
+    def close(self) -> None:
+        """Free what the backend holds."""
+
+    def __enter__(self) -> Self: ...
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None: ...
+
+
+@runtime_checkable
+class Backend(Protocol):
+    """One way of executing ONNX graphs on a kind of hardware."""
+
+    @property
+    def name(self) -> str:
+        """As in ``partc targets``."""
+
+    def detect(self) -> Detection:
+        """Whether it can work here."""
+
+    def unsupported(self, model: onnx.ModelProto) -> dict[str, str]:
+        """Node name -> why the backend cannot run it."""
+
+    def fused_groups(self, model: onnx.ModelProto, settings: RunSettings) -> list[tuple[str, ...]]:
+        """Groups of two or more nodes that the backend runs as one kernel, by node name."""
+
+    def profile(
+        self,
+        model: onnx.ModelProto,
+        feeds: Mapping[str, Array],
+        settings: RunSettings,
+        repeats: int,
+    ) -> Profile:
+        """Measure on this machine."""
+
+    def runner(self, model: bytes | Path, settings: RunSettings) -> Runner:
+        """Load a segment, from a file or from the serialised model."""
