@@ -6,7 +6,16 @@ from typing import Protocol
 
 import onnx
 
-from examples.models.mobilenetv2 import mobilenetv2
+from examples.models import (
+    branching,
+    detector,
+    inceptionv4,
+    looping,
+    mobilenetv2,
+    resnet50,
+    scanning,
+    transformer,
+)
 
 __all__ = ["MODELS", "Builder"]
 
@@ -20,5 +29,12 @@ class Builder(Protocol):
 
 
 MODELS: dict[str, Builder] = {
-    "mobilenetv2": mobilenetv2,
+    "mobilenetv2": mobilenetv2.build,
+    "resnet50": resnet50.build,
+    "inceptionv4": inceptionv4.build,
+    "transformer": transformer.build,
+    "detector": detector.build,
+    "branching": branching.build,
+    "looping": looping.build,
+    "scanning": scanning.build,
 }

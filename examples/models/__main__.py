@@ -44,7 +44,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"cannot write {path}: {error.strerror}", file=sys.stderr)
         return 1
     size_mb = path.stat().st_size / 1e6
-    print(f"{path}: {len(model.graph.node)} ops, {size_mb:.1f} MB", file=sys.stderr)
+    print(f"{path}: {len(model.graph.node)} ops, {size_mb:.3g} MB", file=sys.stderr)
     return 0
 
 

@@ -170,8 +170,7 @@ def classifier(g: GraphBuilder, x: Feature, scope: str, classes: int, *, output:
     prefix = scope.replace("/", ".")
     weight = g.rng.standard_normal((classes, x.channels), dtype=np.float32)
     weight -= weight.mean(axis=1, keepdims=True)
-    # Pooling leaves about a tenth of the variance: neighbouring pixels agree in part.
-    weight /= math.sqrt(x.channels * x.variance / 10)
+    weight /= math.sqrt(x.channels * x.variance)
     g.op(
         "Gemm",
         [

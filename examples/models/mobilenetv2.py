@@ -21,7 +21,7 @@ STAGES = (
 )
 
 
-def mobilenetv2(seed: int = 0, *, classes: int = 1000, fold: bool = True) -> onnx.ModelProto:
+def build(seed: int = 0, *, classes: int = 1000, fold: bool = True) -> onnx.ModelProto:
     """Image [N, 3, 224, 224] to logits [N, classes]; ReLU6 is a Clip, as exporters write it."""
     g = GraphBuilder("mobilenetv2", np.random.default_rng(seed))
     bounds = (g.weight("relu6.min", 0.0), g.weight("relu6.max", 6.0))
