@@ -1,0 +1,1 @@
+"""What tests share: random graphs, trained models and the whole model's answer."""
