@@ -1,0 +1,310 @@
+"""The three charts: tensor sizes along the model, time of each strategy, time over bandwidth."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from markupsafe import Markup
+
+from partc.report.canvas import figure, plain_axes, to_svg
+from partc.report.facts import OPTIMAL, Facts
+from partc.report.names import chart_label
+from partc.report.palette import placeholder, style
+from partc.report.units import bandwidth, duration, size
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.axis import Axis
+
+WIDE, NARROW = 760, 348
+_NAME_LIMIT = 26
+
+
+def both_widths(draw: object, facts: Facts) -> Markup:
+    """A chart drawn for a desktop and again for a phone; the page shows the one that fits."""
+    assert callable(draw)
+    return Markup("").join(
+        draw(facts, width, css_class) for width, css_class in ((WIDE, "wide"), (NARROW, "narrow"))
+    )
+
+
+def tensor_sizes(facts: Facts, width: int, css_class: str) -> Markup:
+    """Bytes of every intermediate tensor, the input's size, and the cuts."""
+    import numpy as np
+
+    blocks = facts.manifest.blocks
+    with figure(width, 300 if width == WIDE else 290, "sizes") as drawn:
+        axes = plain_axes(drawn, 62, 14, 40, 22)
+        axes.set_yscale("log")
+        largest = facts.input_bytes or 1
+        smallest = largest
+        for index, host in enumerate(facts.hosts):
+            points = [
+                (i, max(size_bytes, 1))
+                for i, block in enumerate(blocks)
+                if block.host == host
+                for size_bytes in block.outputs.values()
+            ]
+            if not points:
+                continue
+            look = style(index)
+            x, y = np.array(points).T
+            largest, smallest = max(largest, int(y.max())), min(smallest, int(y.min()))
+            axes.plot(
+                x,
+                y,
+                look.marker,
+                color=placeholder(look.variable),
+                markersize=4.5 if len(blocks) < 120 else 3,
+                markeredgewidth=0,
+                alpha=0.8,
+            )
+        low, high = smallest / 3, largest * 3
+        axes.set_ylim(low, high)
+        margin = max(1.0, len(blocks) * 0.02)
+        axes.set_xlim(-margin, max(len(blocks) - 1, 1) + margin)
+        _ticks(axes.yaxis, *_size_ticks(low, high))
+        axes.set_xlabel("block, in the order of execution")
+        _grid(axes, "y")
+        if facts.input_bytes:
+            axes.axhline(facts.input_bytes, color=placeholder("--ink"), linewidth=1, dashes=(5, 3))
+            axes.annotate(
+                f"the input: {size(facts.input_bytes)}",
+                (1, facts.input_bytes),
+                xycoords=("axes fraction", "data"),
+                xytext=(0, 4),
+                textcoords="offset points",
+                ha="right",
+            )
+        _mark_cuts(axes, facts, width)
+        return to_svg(drawn, title=_sizes_title(facts), css_class=css_class)
+
+
+def _mark_cuts(axes: Axes, facts: Facts, width: int) -> None:
+    labelled: list[tuple[float, float]] = []
+    blocks = facts.manifest.blocks
+    per_block = (width - 90) / max(len(blocks), 1)
+    for cut in facts.cuts:
+        if cut.producer is None:
+            continue
+        at, size_bytes = cut.producer, max(blocks[cut.producer].outputs[cut.transfer.tensor], 1)
+        axes.plot(
+            [at],
+            [size_bytes],
+            "o",
+            markersize=11,
+            markerfacecolor="none",
+            markeredgecolor=placeholder("--cut"),
+            markeredgewidth=2,
+        )
+        here = (at * per_block, 24 * math.log10(size_bytes))
+        if any(abs(here[0] - x) < 26 and abs(here[1] - y) < 12 for x, y in labelled):
+            continue
+        labelled.append(here)
+        is_late = at > len(blocks) * 0.85
+        axes.annotate(
+            f"cut {cut.number}",
+            (at, size_bytes),
+            xytext=(-9 if is_late else 9, -3.5 if is_late else 5),
+            textcoords="offset points",
+            ha="right" if is_late else "left",
+            color=placeholder("--cut"),
+            weight="bold",
+        )
+
+
+def _sizes_title(facts: Facts) -> str:
+    count = sum(len(block.outputs) for block in facts.manifest.blocks)
+    against = f" against {size(facts.input_bytes)} of input" if facts.input_bytes else ""
+    return f"Size of each of {count} intermediate tensors{against}; {len(facts.cuts)} are cut"
+
+
+def strategy_times(facts: Facts, width: int, css_class: str) -> Markup:
+    """Predicted latency of each strategy as one bar, stacked by host and transfer."""
+    strategies = facts.manifest.strategies
+    row = 46
+    with figure(width, row * max(len(strategies), 1) + 34, "strategies") as drawn:
+        axes = plain_axes(drawn, 2, 10, 28, 2)
+        longest = max((s.predicted_s for s in strategies), default=0.0) or 1.0
+        axes.set_xlim(0, longest)
+        axes.set_ylim(len(strategies) - 0.5, -0.5)
+        axes.set_yticks([])
+        steps = _round_steps(longest, 6 if width == WIDE else 4)
+        _ticks(axes.xaxis, steps, [duration(s) if s else "0" for s in steps])
+        _grid(axes, "x")
+        for at, strategy in enumerate(strategies):
+            is_chosen = strategy is facts.chosen
+            weight = "bold" if is_chosen else "normal"
+            label = chart_label(strategy.name, _NAME_LIMIT)
+            axes.annotate(
+                f"{label}: {duration(strategy.predicted_s)}" + (" (chosen)" if is_chosen else ""),
+                (0, at),
+                xytext=(1, 9),
+                textcoords="offset points",
+                weight=weight,
+            )
+            start = 0.0
+            parts = [
+                (seconds, style(i).variable, "", host)
+                for i, host in enumerate(facts.hosts)
+                if (seconds := strategy.compute_s.get(host, 0.0)) > 0
+            ]
+            if strategy.transfer_s > 0:
+                parts.insert(1, (strategy.transfer_s, "--wire", "/////", "transfer"))
+            for seconds, variable, hatch, _ in parts:
+                axes.barh(
+                    at + 0.2,
+                    seconds,
+                    left=start,
+                    height=0.36,
+                    facecolor="none" if hatch else placeholder(variable),
+                    edgecolor=placeholder(variable if hatch else "--surface"),
+                    hatch=hatch,
+                    linewidth=1,
+                )
+                start += seconds
+        return to_svg(drawn, title=_strategies_title(facts), css_class=css_class)
+
+
+def _strategies_title(facts: Facts) -> str:
+    each = "; ".join(
+        f"{s.name} {duration(s.predicted_s)}, of it {duration(s.transfer_s)} transfer"
+        for s in facts.manifest.strategies
+    )
+    return f"Predicted latency of each strategy: {each}"
+
+
+def over_bandwidth(facts: Facts, width: int, css_class: str) -> Markup:
+    """Latency of each strategy over the bandwidth, with break-even and the declared link."""
+    sweep = sorted(facts.manifest.sweep, key=lambda point: point.bandwidth_mbit_s)
+    with figure(width, 330, "bandwidth") as drawn:
+        axes = plain_axes(drawn, 62, 14, 40, 34)
+        axes.set_xscale("log")
+        axes.set_yscale("log")
+        low = min((t for p in sweep for t in p.predicted_s.values() if t > 0), default=1e-3)
+        # Far above the best, curves of bad strategies only squeeze the part that matters.
+        best_at_worst = max((min(p.predicted_s.values()) for p in sweep), default=1.0)
+        high = max(best_at_worst * 12, low * 20)
+        axes.set_ylim(low / 1.6, high)
+        left, right = sweep[0].bandwidth_mbit_s, sweep[-1].bandwidth_mbit_s
+        axes.set_xlim(left, right if right > left else left * 10)
+        _ticks(axes.xaxis, *_decade_ticks(left, right, bandwidth, 8 if width == WIDE else 4))
+        _ticks(axes.yaxis, *_decade_ticks(low / 1.6, high, duration, 8))
+        axes.set_xlabel("bandwidth of the link")
+        _grid(axes, "y")
+        for line in sweep_lines(facts):
+            points = [(p.bandwidth_mbit_s, p.predicted_s.get(line.name)) for p in sweep]
+            is_best = line.name == OPTIMAL
+            axes.plot(
+                [x for x, y in points if y is not None],
+                [y for _, y in points if y is not None],
+                color=placeholder(line.variable),
+                linewidth=7 if is_best else 1.8,
+                alpha=0.3 if is_best else 1,
+                solid_capstyle="round",
+                linestyle=(0, line.dashes) if line.dashes else "-",
+            )
+        _mark_bandwidths(axes, facts)
+        return to_svg(drawn, title=_bandwidth_title(facts), css_class=css_class)
+
+
+@dataclass(frozen=True)
+class SweepLine:
+    """How one strategy is drawn over the bandwidth."""
+
+    name: str
+    variable: str
+    dashes: tuple[float, ...]
+
+
+def sweep_lines(facts: Facts) -> list[SweepLine]:
+    """Every strategy of the sweep; the optimum first, since the others are drawn over it."""
+    names = dict.fromkeys(name for p in facts.manifest.sweep for name in p.predicted_s)
+    others = [name for name in names if name != OPTIMAL]
+    lines = [SweepLine(n, style(i).variable, style(i).dashes) for i, n in enumerate(others)]
+    return [SweepLine(OPTIMAL, "--cut", ()), *lines] if OPTIMAL in names else lines
+
+
+def _mark_bandwidths(axes: Axes, facts: Facts) -> None:
+    left, right = axes.get_xlim()
+    verdict = facts.manifest.verdict
+    if verdict is not None and verdict.split_range_mbit_s is not None:
+        low, high = verdict.split_range_mbit_s
+        axes.axvspan(
+            max(low, left),
+            min(high if high is not None else right, right),
+            facecolor=placeholder("--cut"),
+            alpha=0.08,
+            linewidth=0,
+        )
+    marks = [(at, "link", "--ink", 6) for at in facts.declared_mbit_s]
+    if verdict is not None and verdict.break_even_mbit_s is not None:
+        marks.append((verdict.break_even_mbit_s, "break-even", "--cut", 20))
+    for at, label, variable, lift in marks:
+        if not left <= at <= right:
+            continue
+        fraction = math.log(at / left) / math.log(right / left)
+        axes.axvline(at, color=placeholder(variable), linewidth=1.2, dashes=(4, 2))
+        axes.annotate(
+            f"{label} {bandwidth(at)}",
+            (at, 1),
+            xycoords=("data", "axes fraction"),
+            xytext=(0, lift),
+            textcoords="offset points",
+            ha="left" if fraction < 0.2 else "right" if fraction > 0.8 else "center",
+            color=placeholder(variable),
+        )
+
+
+def _bandwidth_title(facts: Facts) -> str:
+    sweep = facts.manifest.sweep
+    span = f"{bandwidth(sweep[0].bandwidth_mbit_s)} to {bandwidth(sweep[-1].bandwidth_mbit_s)}"
+    verdict = facts.manifest.verdict
+    if verdict is None or verdict.break_even_mbit_s is None:
+        return f"Predicted latency of each strategy from {span}"
+    at = bandwidth(verdict.break_even_mbit_s)
+    return f"Predicted latency of each strategy from {span}; break-even at {at}"
+
+
+def _grid(axes: Axes, axis: str) -> None:
+    line = placeholder("--line")
+    if axis == "x":
+        axes.xaxis.grid(True, color=line, linewidth=0.8)
+    else:
+        axes.yaxis.grid(True, color=line, linewidth=0.8)
+    axes.set_axisbelow(True)
+
+
+def _ticks(axis: Axis, positions: Sequence[float], labels: Sequence[str]) -> None:
+    from matplotlib.ticker import FixedFormatter, FixedLocator, NullLocator
+
+    axis.set_major_locator(FixedLocator(positions))
+    axis.set_major_formatter(FixedFormatter(labels))
+    axis.set_minor_locator(NullLocator())
+
+
+def _size_ticks(low: float, high: float) -> tuple[list[float], list[str]]:
+    exponents = range(math.ceil(math.log2(low)), math.floor(math.log2(high)) + 1)
+    step = 2 if len(exponents) <= 12 else 5 if len(exponents) <= 30 else 10
+    positions = [2.0**e for e in exponents if e % step == 0]
+    return positions, [size(p).replace(".00", "").replace(".0 ", " ") for p in positions]
+
+
+def _decade_ticks(
+    low: float, high: float, text: object, limit: int
+) -> tuple[list[float], list[str]]:
+    assert callable(text)
+    exponents = list(range(math.ceil(math.log10(low)), math.floor(math.log10(high)) + 1))
+    exponents = exponents[:: math.ceil(len(exponents) / limit) or 1]
+    positions = [10.0**e for e in exponents]
+    return positions, [str(text(p)).replace(".00", "").replace(".0 ", " ") for p in positions]
+
+
+def _round_steps(longest: float, pieces: int) -> list[float]:
+    rough = longest / pieces
+    magnitude = 10 ** math.floor(math.log10(rough))
+    step = next(magnitude * m for m in (1, 2, 5, 10) if magnitude * m >= rough)
+    return [step * i for i in range(math.floor(longest / step) + 1)]
