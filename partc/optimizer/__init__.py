@@ -1,1 +1,76 @@
-"""."""
+"""The placement problem as plain data, its optimum, and the proof of it; knows no ONNX."""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from partc.optimizer.cutting import minimum_cut
+    from partc.optimizer.evaluation import Evaluation, Transfer, evaluate
+    from partc.optimizer.problem import (
+        Bus,
+        Codec,
+        Constraints,
+        Host,
+        Link,
+        Op,
+        Problem,
+        Tensor,
+        TensorCodec,
+        Weight,
+    )
+    from partc.optimizer.simple_plans import Baselines, baselines
+    from partc.optimizer.solution import Solution
+    from partc.optimizer.solving import solve
+
+_HOME = {
+    "Baselines": "simple_plans",
+    "baselines": "simple_plans",
+    "Evaluation": "evaluation",
+    "Transfer": "evaluation",
+    "evaluate": "evaluation",
+    "minimum_cut": "cutting",
+    "Bus": "problem",
+    "Codec": "problem",
+    "Constraints": "problem",
+    "Host": "problem",
+    "Link": "problem",
+    "Op": "problem",
+    "Problem": "problem",
+    "Tensor": "problem",
+    "TensorCodec": "problem",
+    "Weight": "problem",
+    "Solution": "solution",
+    "solve": "solving",
+}
+
+__all__ = [
+    "Baselines",
+    "Bus",
+    "Codec",
+    "Constraints",
+    "Evaluation",
+    "Host",
+    "Link",
+    "Op",
+    "Problem",
+    "Solution",
+    "Tensor",
+    "TensorCodec",
+    "Transfer",
+    "Weight",
+    "baselines",
+    "evaluate",
+    "minimum_cut",
+    "solve",
+]
+
+
+def __getattr__(name: str) -> Any:
+    """Load a public name on first use, so that the command line starts fast."""
+    if name not in _HOME:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = getattr(import_module(f"{__name__}.{_HOME[name]}"), name)
+    globals()[name] = value
+    return value

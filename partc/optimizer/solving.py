@@ -1,0 +1,213 @@
+"""Solves a placement problem: relaxation, integer program, second opinion, re-evaluation."""
+
+from __future__ import annotations
+
+import math
+import time
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from partc.errors import OptimizerError, UsageError
+from partc.optimizer.bus_model import BusModel
+from partc.optimizer.cbc import run_cbc
+from partc.optimizer.evaluation import evaluate
+from partc.optimizer.highs import RawResult, run_highs
+from partc.optimizer.instance import Instance, NoHostLeftError, build_instance
+from partc.optimizer.linear import Arrays
+from partc.optimizer.placement_model import PlacementModel
+from partc.optimizer.problem import Problem
+from partc.optimizer.simple_plans import baselines
+from partc.optimizer.solution import Solution, Status, solution_of
+from partc.optimizer.tree_model import TreeModel
+from partc.optimizer.watchdog import solve_guarded
+
+_TARGET_OBJECTIVE = 1e4  # what the optimum should be in the model's units
+_SMALLEST_OBJECTIVE = 10.0  # below this, rounding shows and the model is built again
+_PROVEN = 1e-6  # relative difference of objective and bound that counts as none
+_RELATIVE_ERROR = 1e-5  # of the solver's objective against the evaluator's
+_SMALL_ROWS = 20_000
+
+
+def solve(problem: Problem, *, time_limit_s: float | None = None, gap: float = 0.0) -> Solution:
+    """The best plan and the proof of how good it is.
+
+    Args:
+        problem: what to place.
+        time_limit_s: wall time for the solvers; the best plan until then is returned.
+        gap: relative gap at which a plan counts as optimal.
+
+    Raises:
+        UsageError: a limit makes no sense.
+        OptimizerError: a solver's plan does not evaluate to what the solver claims.
+    """
+    if time_limit_s is not None and not time_limit_s > 0:
+        raise UsageError(f"The time limit must be above 0 s, but it is {time_limit_s}.")
+    if not 0 <= gap < 1:
+        raise UsageError(f"The gap must be at least 0 and below 1, but it is {gap}.")
+    return _Solve(problem, time_limit_s, gap).run()
+
+
+def build_model(instance: Instance, seconds_scale: float) -> PlacementModel:
+    """The integer program of an instance; costs are multiplied by `seconds_scale`."""
+    kind = TreeModel if instance.problem.bus is None else BusModel
+    return kind(instance, seconds_scale)
+
+
+@dataclass
+class _Solve:
+    problem: Problem
+    time_limit_s: float | None
+    gap: float
+
+    def run(self) -> Solution:
+        self.began = time.perf_counter()
+        try:
+            instance = build_instance(self.problem)
+        except NoHostLeftError:
+            return self._infeasible()
+        known = baselines(self.problem).best()
+        reference = known.objective if known is not None and known.objective else None
+        scale = _TARGET_OBJECTIVE / (reference or self._typical_cost(instance))
+        while True:
+            model = build_model(instance, scale)
+            answer = self._solve_model(model, known)
+            objective = answer.objective
+            small = objective is not None and 0 < objective * scale < _SMALLEST_OBJECTIVE
+            if not small or objective is None or self._left_s() == 0.0:
+                return answer
+            scale = _TARGET_OBJECTIVE / objective
+            known = answer
+
+    def _typical_cost(self, instance: Instance) -> float:
+        total = sum(min(costs.values()) for costs in instance.cost_s)
+        return total or 1.0
+
+    def _left_s(self) -> float | None:
+        if self.time_limit_s is None:
+            return None
+        return max(0.0, self.time_limit_s - (time.perf_counter() - self.began))
+
+    def _solve_model(self, model: PlacementModel, known: Solution | None) -> Solution:
+        arrays = model.linear.arrays()
+        bound = -math.inf
+        relaxed = self._relaxed(arrays)
+        if relaxed.status == "infeasible":
+            return self._second_opinion(model, known)
+        if relaxed.status == "optimal" and relaxed.values is not None:
+            if model.is_integral(relaxed.values):
+                return self._accept(model, relaxed)
+            bound = relaxed.objective
+        raw = solve_guarded(arrays, time_limit_s=self._left_s(), gap=self.gap)
+        if raw.status == "infeasible":
+            return self._second_opinion(model, known)
+        if raw.bound < bound:
+            raw = RawResult(raw.status, raw.values, raw.objective, bound, raw.solver)
+        return self._accept(model, raw, known)
+
+    def _relaxed(self, arrays: Arrays) -> RawResult:
+        """A small relaxation takes milliseconds here; a large one must be stoppable."""
+        solver = run_highs if len(arrays.row_lower) <= _SMALL_ROWS else solve_guarded
+        return solver(arrays, integer=False, time_limit_s=self._left_s(), gap=0.0)
+
+    def _second_opinion(self, model: PlacementModel, known: Solution | None) -> Solution:
+        """HiGHS said infeasible; only with CBC's agreement is that passed on."""
+        if known is None:
+            raw = run_cbc(model.linear, time_limit_s=self._left_s(), gap=self.gap)
+            if raw.status == "infeasible":
+                return self._infeasible()
+            return self._accept(model, raw)
+        # A feasible plan is known, so HiGHS was wrong.
+        raw = run_cbc(model.linear, time_limit_s=self._left_s(), gap=self.gap)
+        if raw.status == "infeasible":
+            raise OptimizerError(
+                "HiGHS and CBC call a problem infeasible for which a plan is known; please report "
+                "it with the problem's JSON."
+            )
+        return self._accept(model, raw, known)
+
+    def _accept(
+        self, model: PlacementModel, raw: RawResult, known: Solution | None = None
+    ) -> Solution:
+        """The solver's plan, checked; or the best baseline when that is better."""
+        bound = raw.bound / model.scale
+        if raw.values is None:
+            return self._fall_back(known, bound)
+        plan = self._checked(model, raw.values, raw.objective / model.scale, bound, raw.solver)
+        if known is None or known.objective is None or plan.objective is None:
+            return plan
+        if known.objective < plan.objective:
+            lost = (plan.objective - known.objective) / plan.objective
+            if raw.status == "optimal" and self.gap == 0.0 and lost > _RELATIVE_ERROR:
+                raise OptimizerError(
+                    f"{raw.solver} calls {plan.objective:.9g} optimal, but {known.solver} "
+                    f"reaches {known.objective:.9g}."
+                )
+            return self._fall_back(known, bound)
+        return plan
+
+    def _checked(
+        self,
+        model: PlacementModel,
+        values: npt.NDArray[np.float64],
+        claimed: float,
+        bound: float,
+        solver: str,
+    ) -> Solution:
+        placement = model.instance.placement(model.host_of_unit(values))
+        codecs = model.chosen_codecs(values)
+        evaluation = evaluate(self.problem, placement, codecs)
+        if evaluation.violations:
+            raise OptimizerError(
+                f"A plan of {solver} breaks a constraint: {evaluation.violations[0]}"
+            )
+        objective = evaluation.objective
+        room = _RELATIVE_ERROR * max(abs(objective), abs(claimed)) + 1e-6 / model.scale
+        if objective > claimed + room or objective < bound - room:
+            raise OptimizerError(
+                f"A plan of {solver} costs {objective:.9g}, but the solver says {claimed:.9g} "
+                f"(bound {bound:.9g})."
+            )
+        status, bound = self._judge(objective, bound)
+        return solution_of(
+            self.problem,
+            placement,
+            bound=bound,
+            status=status,
+            solver=solver,
+            solve_s=time.perf_counter() - self.began,
+            evaluation=evaluation,
+        )
+
+    def _judge(self, objective: float, bound: float) -> tuple[Status, float]:
+        difference = objective - bound
+        if difference <= _PROVEN * abs(objective):
+            return "optimal", objective
+        return ("optimal" if difference <= self.gap * abs(objective) else "feasible"), bound
+
+    def _fall_back(self, known: Solution | None, bound: float) -> Solution:
+        seconds = time.perf_counter() - self.began
+        if known is None or known.objective is None:
+            proven = bound if math.isfinite(bound) else None
+            return Solution(None, proven, None, "timeout", solver="highs", solve_s=seconds)
+        status, bound = self._judge(known.objective, bound)
+        return solution_of(
+            self.problem,
+            known.placement,
+            codecs=known.codecs,
+            bound=bound,
+            status=status,
+            solver=known.solver,
+            solve_s=seconds,
+        )
+
+    def _infeasible(self) -> Solution:
+        return Solution(
+            None,
+            None,
+            None,
+            "infeasible",
+            solver="highs, cbc",
+            solve_s=time.perf_counter() - self.began,
+        )
