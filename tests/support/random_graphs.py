@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from hypothesis.vendor.pretty import RepresentationPrinter
 from onnx import TensorProto, helper
 
+from tests.support import control_recipes as control
 from tests.support import layer_recipes as layers
 from tests.support import structure_recipes as structure
 from tests.support.graph_draft import FLOAT, IR_VERSION, OPSET, Array, GraphDraft, Value
@@ -26,7 +27,8 @@ RECIPES: tuple[tuple[Recipe, int, int], ...] = (
     (layers.clip, 1, 2),
     (structure.concat, 1, 2),
     (structure.split, 1, 2),
-    (structure.conditional, 1, 2),
+    (control.conditional, 1, 2),
+    (control.loop, 1, 1),
     (structure.cast, 1, 2),
     (structure.where, 2, 1),
     (layers.pool, 1, 2),
@@ -75,7 +77,7 @@ def onnx_models(
 
     They mix what a partitioner has to get right: tensors with many readers, outputs that are
     also read, ops with several outputs or without inputs, subexpressions of weights only,
-    integers and booleans, If bodies that read outer tensors and weights, missing optional
+    integers and booleans, If and Loop bodies that read outer tensors and weights, missing optional
     inputs and unnamed nodes. With `repeat_names` several nodes may have one name, which the
     checker accepts but ONNX Runtime does not; `run_whole` runs such models all the same.
 

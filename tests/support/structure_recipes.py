@@ -1,11 +1,10 @@
-"""Recipes for random graphs, part two: moving, casting, choosing, and what has no input."""
+"""Recipes for random graphs, part two: moving, casting, choosing, and what needs no input."""
 
 from __future__ import annotations
 
 import math
 
 import numpy as np
-import onnx
 from onnx import TensorProto, helper, numpy_helper
 
 from tests.support.graph_draft import FLOAT, LARGEST_VALUE, GraphDraft, Value, fits
@@ -169,52 +168,4 @@ def weight_only(g: GraphDraft) -> bool:
     values = g.rng.uniform(-1, 1, g.choose(((3, 2), (4, 4))))
     turned = g.transposed_weight(values.T)
     g.add("Mul", [turned, g.weight(0.5)], turned.shape, bound=turned.bound)
-    return True
-
-
-def conditional(g: GraphDraft) -> bool:
-    """An If whose bodies read outer tensors and an outer initializer; sometimes one in another."""
-    x = g.pick_float(lambda v: v.bound * 2 + 2 <= LARGEST_VALUE)
-    if x is None:
-        return False
-    y = g.pick_float(lambda v: v.shape in (x.shape, ()) and v.bound <= x.bound) or x
-    outer = g.weight(np.asarray(g.rng.uniform(-1, 1, x.shape[-1:])))
-    condition = g.condition()
-
-    def body(name: str, *nodes: onnx.NodeProto) -> onnx.GraphProto:
-        out = helper.make_tensor_value_info(nodes[-1].output[0], FLOAT, x.shape)
-        own = numpy_helper.from_array(np.array(0.5, np.float32), f"{name}_own")
-        return helper.make_graph(list(nodes), name, [], [out], initializer=[own])
-
-    def combined(name: str, op_type: str, left: str, right: str) -> onnx.GraphProto:
-        inner, out = g.fresh_name(), g.fresh_name()
-        return body(
-            name,
-            helper.make_node(op_type, [left, right], [inner]),
-            helper.make_node("Mul", [inner, f"{name}_own"], [out], name=f"{name}_scale"),
-        )
-
-    then_branch = combined("then", "Add", x.name, outer)
-    else_branch = combined("else", "Add", x.name, y.name)
-    if g.chance(4):
-        chosen = g.fresh_name()
-        nested = helper.make_node(
-            "If",
-            [condition],
-            [chosen],
-            then_branch=combined("inner_then", "Add", y.name, x.name),
-            else_branch=combined("inner_else", "Add", x.name, outer),
-        )
-        then_branch = body("then", nested)
-    elif g.chance(4):
-        then_branch = body("then", helper.make_node("Identity", [x.name], [g.fresh_name()]))
-    g.add(
-        "If",
-        [condition],
-        x.shape,
-        bound=x.bound * 2 + 2,
-        dtype=FLOAT,
-        then_branch=then_branch,
-        else_branch=else_branch,
-    )
     return True

@@ -8,11 +8,12 @@ from functools import cache
 
 import numpy as np
 import onnx
+import onnxruntime as ort
 from hypothesis import HealthCheck, Phase, given, settings
 from onnx import TensorProto, helper
 from onnx.reference import ReferenceEvaluator
 
-from tests.support.oracle import assert_same, run_whole
+from tests.support.oracle import Array, assert_same, run_whole
 from tests.support.random_graphs import RandomModel, onnx_models
 
 REPEATABLE = settings(
@@ -26,8 +27,8 @@ REPEATABLE = settings(
 
 OP_TYPES = (
     "Abs Add AveragePool BatchNormalization Cast Clip Concat Constant ConstantOfShape Conv Gather "
-    "Gemm GlobalAveragePool Greater Identity If MatMul MaxPool Mul Neg ReduceMean Relu Reshape "
-    "Shape Sigmoid Softmax Split Sum Tanh Transpose Where"
+    "Gemm GlobalAveragePool Greater Identity If Loop MatMul MaxPool Mul Neg ReduceMean Relu "
+    "Reshape Shape Sigmoid Softmax Split Sum Tanh Transpose Where"
 )
 
 
@@ -48,13 +49,29 @@ def examples() -> tuple[RandomModel, ...]:
 @given(onnx_models())
 def test_models_are_valid_and_two_runtimes_agree(example: RandomModel) -> None:
     onnx.checker.check_model(example.model, full_check=True)
-    names = [output.name for output in example.model.graph.output]
-    reference = ReferenceEvaluator(example.model).run(None, example.feeds)
-    expected = {name: np.asarray(value) for name, value in zip(names, reference, strict=True)}
     actual = run_whole(example.model, example.feeds)
-    assert_same(actual, expected)
+    assert_same(actual, run_otherwise(example))
     for values in actual.values():
         assert values.dtype.kind != "f" or np.isfinite(values).all()
+
+
+def run_otherwise(example: RandomModel) -> dict[str, Array]:
+    """The answer of onnx's own evaluator, which shares no code with ONNX Runtime.
+
+    Not for a Loop: that evaluator takes a missing condition for false and joins a Loop's rows
+    where it should stack them. There ONNX Runtime without any optimisation has to do.
+    """
+    names = [output.name for output in example.model.graph.output]
+    if any(node.op_type == "Loop" for node in example.model.graph.node):
+        options = ort.SessionOptions()
+        options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
+        options.log_severity_level = 3
+        session = ort.InferenceSession(
+            example.model.SerializeToString(), options, providers=["CPUExecutionProvider"]
+        )
+        return dict(zip(names, session.run(names, example.feeds), strict=True))
+    answers = ReferenceEvaluator(example.model).run(None, example.feeds)
+    return {name: np.asarray(value) for name, value in zip(names, answers, strict=True)}
 
 
 @REPEATABLE
@@ -111,6 +128,8 @@ FEATURES = {
     "dynamic dimension",
     "If reads a tensor from outside",
     "If reads a weight from outside",
+    "Loop reads a tensor from outside",
+    "Loop reads a weight from outside",
     "If within an If",
     "input that nothing reads",
     "missing optional input",
@@ -167,9 +186,9 @@ def node_features(node: onnx.NodeProto, weights: set[str], others: set[str]) -> 
         yield "op on weights only"
     inside = captures(node)
     if inside & weights:
-        yield "If reads a weight from outside"
+        yield f"{node.op_type} reads a weight from outside"
     if inside & (others - weights):
-        yield "If reads a tensor from outside"
+        yield f"{node.op_type} reads a tensor from outside"
     if any(inner.op_type == "If" for body in bodies(node) for inner in body.node):
         yield "If within an If"
 
