@@ -110,8 +110,9 @@ class Backend(Protocol):
         feeds: Mapping[str, Array],
         settings: RunSettings,
         repeats: int,
+        budget_s: float,
     ) -> Profile:
-        """Measure on this machine."""
+        """Measure on this machine: ``repeats`` runs, fewer (but at least 3) past ``budget_s``."""
 
     def runner(self, model: bytes | Path, settings: RunSettings) -> Runner:
         """Load a segment, from a file or from the serialised model."""

@@ -101,7 +101,7 @@ def load_target(name: str) -> Target:
         if key not in known:
             raise TargetError(f"target file {path}: {unknown_name('key', key, known)}")
     if not all(isinstance(value, str) for value in data.values()) or "backend" not in data:
-        raise TargetError(f"target file {path} needs backend = \"NAME\"; all values are text")
+        raise TargetError(f'target file {path} needs backend = "NAME"; all values are text')
     return Target(
         name=path.stem,
         backend=data["backend"],

@@ -61,6 +61,7 @@ class HostEntry(_Strict):
     """What one host needs.
 
     Attributes:
+        optimization: the backend's level at which segments are loaded, as they were measured.
         artefacts: segment id -> the file of a segment that this host runs.
         fallback: segment id -> the file of a segment of another host, with which this host
             finishes a request when that one does not answer.
@@ -69,6 +70,7 @@ class HostEntry(_Strict):
 
     target: str
     backend: str
+    optimization: str = "all"
     threads: int
     slowdown: float
     address: str | None

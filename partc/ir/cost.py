@@ -42,6 +42,20 @@ class Cost:
 
 
 @dataclass(frozen=True)
+class MessageCost:
+    """What a message costs on top of the link: framing, copies and the runtime's own work.
+
+    Attributes:
+        fixed_s: seconds for each message in one direction.
+        s_per_byte: seconds for each byte of tensor data in it.
+    """
+
+    fixed_s: float
+    s_per_byte: float
+    provenance: Provenance
+
+
+@dataclass(frozen=True)
 class CostTable:
     """From (block, host) to a cost. A host that cannot run a block has no entry.
 
@@ -49,11 +63,13 @@ class CostTable:
         costs: block name -> host name -> cost.
         segment_fixed_s: host name -> seconds that running one more segment costs there.
         whole_s: host name -> measured (scaled) time of the whole model there, seconds.
+        message: what a message costs on top of any link.
     """
 
     costs: Mapping[str, Mapping[str, Cost]]
     segment_fixed_s: Mapping[str, float]
     whole_s: Mapping[str, float]
+    message: MessageCost
 
     def of(self, block: str, host: str) -> Cost:
         """The cost of ``block`` on ``host``.

@@ -14,7 +14,7 @@ from partc.errors import ModelError
 from partc.ir.cost import CostTable
 from partc.ir.plan import Plan
 from partc.ir.segment import Segment
-from partc.ir.tensor import TensorInfo
+from partc.ir.tensor import TensorInfo, element_bits
 
 Array = np.ndarray[tuple[int, ...], np.dtype[np.generic]]
 
@@ -95,6 +95,7 @@ class Program:
 
     Attributes:
         model: every node is named, every name is unique, the IR version is 4 or more.
+        original: the model as it was read, the reference for every answer.
         source: the file it came from, if any.
         bindings: input -> the shape given for planning.
         sample: input -> array the user gave, empty if none.
@@ -104,6 +105,7 @@ class Program:
     """
 
     model: onnx.ModelProto
+    original: onnx.ModelProto | None = None
     source: Path | None = None
     bindings: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
     sample: Mapping[str, Array] = field(default_factory=dict)
@@ -127,6 +129,19 @@ class Program:
         for sparse in self.model.graph.sparse_initializer:
             sizes[sparse.values.name] = _initializer_bytes(sparse.values)
         return sizes
+
+    @cached_property
+    def weight_types(self) -> Mapping[str, str]:
+        """Initializers -> element type and shape, as text that two equal ones share."""
+        return {
+            w.name: f"{w.data_type}[{','.join(map(str, w.dims))}]"
+            for w in self.model.graph.initializer
+        }
+
+    @cached_property
+    def nodes(self) -> Mapping[str, onnx.NodeProto]:
+        """Op -> its node in the model."""
+        return {node.name: node for node in self.model.graph.node}
 
     @cached_property
     def inputs(self) -> tuple[str, ...]:
@@ -269,8 +284,6 @@ def _ops(model: onnx.ModelProto, weights: frozenset[str]) -> Iterable[Op]:
 def _initializer_bytes(weight: onnx.TensorProto) -> int:
     if weight.raw_data:
         return len(weight.raw_data)
-    from partc.ir.tensor import element_bits
-
     if weight.data_type == onnx.TensorProto.STRING:
         return sum(len(text) for text in weight.string_data)
     dtype = onnx.helper.tensor_dtype_to_np_dtype(weight.data_type).name

@@ -14,6 +14,7 @@ from partc.errors import TargetError
 from partc.targets.protocol import Array, RunSettings
 
 PROVIDER = "CPUExecutionProvider"
+_LONGEST_MESSAGE = 300
 
 _LEVELS = {
     "none": ort.GraphOptimizationLevel.ORT_DISABLE_ALL,
@@ -38,7 +39,7 @@ def session_options(settings: RunSettings) -> Any:
     options.graph_optimization_level = _LEVELS[settings.optimization]
     options.intra_op_num_threads = settings.threads
     options.inter_op_num_threads = 1
-    options.log_severity_level = 3
+    options.log_severity_level = 4  # errors are raised; the log would repeat them
     return options
 
 
@@ -57,8 +58,9 @@ def open_session(model: bytes | Path, options: Any) -> Any:
 
 def first_line(error: BaseException) -> str:
     """The part of ONNX Runtime's message that a user can read."""
-    text = str(error).strip().splitlines()
-    return text[0] if text else type(error).__name__
+    lines = str(error).strip().splitlines()
+    text = lines[0] if lines else type(error).__name__
+    return text if len(text) <= _LONGEST_MESSAGE else text[:_LONGEST_MESSAGE] + " [...]"
 
 
 class OnnxRuntimeRunner:

@@ -1,0 +1,117 @@
+"""The Python API: load a model, compile it, open a bundle."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import onnx
+
+from partc.bundle.reader import Bundle
+from partc.bundle.writer import refuse_existing
+from partc.errors import UsageError
+from partc.ir.program import Array, Program
+from partc.ir.topology import Topology
+from partc.measure.store import CostStore
+from partc.passes.contract import Context, Progress, no_progress
+from partc.passes.ingest.read_model import read_model
+from partc.pipeline import DEFAULT_PIPELINE, Observer, Pipeline
+
+if TYPE_CHECKING:
+    from partc.runtime.device import Deployment
+
+OBJECTIVES = ("latency", "throughput", "energy")
+
+
+def load(
+    model: str | Path | onnx.ModelProto,
+    *,
+    shapes: Mapping[str, tuple[int, ...]] | None = None,
+    sample: Mapping[str, Array] | None = None,
+) -> Program:
+    """Read, check and normalise a model.
+
+    Args:
+        shapes: input -> the shape to plan for, where the model leaves dimensions open.
+        sample: input -> array, on which answers are compared; it binds shapes too.
+
+    Raises:
+        ModelError, UsageError: see `partc.passes.ingest.read_model.read_model`.
+    """
+    return read_model(model, bindings=shapes, sample=sample)
+
+
+def compile(
+    model: str | Path | onnx.ModelProto,
+    topology: Topology,
+    *,
+    output: str | Path,
+    objective: str = "latency",
+    pipeline: str | Pipeline | None = None,
+    shapes: Mapping[str, tuple[int, ...]] | None = None,
+    sample: Mapping[str, Array] | None = None,
+    force: bool = False,
+    seed: int = 0,
+    store: CostStore | None = None,
+    use_store: bool = True,
+    check: bool = True,
+    progress: Progress = no_progress,
+    observers: Sequence[Observer] = (),
+) -> Bundle:
+    """Compile a model for the hosts of a topology, and write the bundle.
+
+    Args:
+        output: the folder to write; it appears whole or not at all.
+        objective: what the placement minimises: one of `OBJECTIVES`.
+        pipeline: passes to run instead of the default ones.
+        force: replace a bundle that is already there.
+        store: measured costs of earlier compilations; the user's own if None.
+        use_store: off measures everything anew and keeps nothing.
+
+    Raises:
+        PartcError: one sentence on what is wrong and what to do.
+    """
+    output = Path(output)
+    if objective not in OBJECTIVES:
+        raise UsageError(f"objective {objective!r} is not one of {', '.join(OBJECTIVES)}")
+    refuse_existing(output, force)
+    passes = pipeline if isinstance(pipeline, Pipeline) else _parse(pipeline)
+    if objective != "latency":
+        passes = passes.with_option("partition", objective=objective)
+    program = load(model, shapes=shapes, sample=sample)
+    if use_store and store is None:
+        store = CostStore()
+    context = Context(
+        topology,
+        store=store if use_store else None,
+        message_cost=_message_cost(topology, store if use_store else None, progress),
+        seed=seed,
+        progress=progress,
+    )
+    program = passes.run(program, topology, context=context, check=check, observers=observers)
+    progress("writing the bundle", None)
+    from partc.passes.emit.emit_bundle import emit_bundle
+    from partc.report import render_report
+
+    manifest = emit_bundle(
+        program, topology, str(passes), output, force=force, render_report=render_report
+    )
+    return Bundle(output, manifest)
+
+
+def open_bundle(path: str | Path | Bundle, **options: Any) -> Deployment:
+    """Open a bundle on the host where requests start; see `partc.runtime.device.open_bundle`."""
+    from partc.runtime.device import open_bundle as open_on_device
+
+    return open_on_device(path.path if isinstance(path, Bundle) else path, **options)
+
+
+def _parse(text: str | None) -> Pipeline:
+    return Pipeline.parse(DEFAULT_PIPELINE if text is None else text)
+
+
+def _message_cost(topology: Topology, store: CostStore | None, progress: Progress) -> Any:
+    from partc.passes.contract import TYPICAL_MESSAGE_COST
+
+    return TYPICAL_MESSAGE_COST

@@ -1,0 +1,174 @@
+"""Writes a bundle so that it is either there whole or not there at all."""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import shutil
+import uuid
+from collections.abc import Mapping
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+import numpy as np
+import onnx
+
+from partc.bundle.manifest import MANIFEST_NAME, FileEntry, Manifest, safe_relative_path
+from partc.errors import BundleError
+from partc.ir.program import Array
+
+_LARGEST_INLINE_BYTES = 2**30
+_CHUNK_BYTES = 2**20
+
+
+def refuse_existing(output: Path, force: bool) -> None:
+    """Stop early when the output cannot be written.
+
+    Raises:
+        BundleError: it exists and ``force`` is off, or it is something that is not a bundle.
+    """
+    if not output.exists() and not output.is_symlink():
+        return
+    if output.is_symlink() or not output.is_dir():
+        raise BundleError(f"output {output} exists and is not a folder; choose another name")
+    if not any(output.iterdir()):
+        return
+    if not force:
+        raise BundleError(f"output {output} exists; choose another name or give --force")
+    if not (output / MANIFEST_NAME).is_file():
+        raise BundleError(
+            f"output {output} exists and is not a bundle; --force replaces bundles only, "
+            "choose another name"
+        )
+
+
+class BundleWriter:
+    """A context manager: files gather in a hidden folder beside the output, which then moves.
+
+    Leaving it without `finish`, by an error or Ctrl-C, removes what was gathered.
+
+    Raises:
+        BundleError: the disk is full, or the folder cannot be written.
+    """
+
+    def __init__(self, output: Path, force: bool = False) -> None:
+        self._output = output.absolute()
+        self._force = force
+        self._staging = self._output.with_name(
+            f".{self._output.name}.{uuid.uuid4().hex[:8]}.unfinished"
+        )
+        self._files: dict[str, FileEntry] = {}
+
+    def __enter__(self) -> Self:
+        refuse_existing(self._output, self._force)
+        try:
+            self._staging.mkdir(parents=True)
+        except OSError as error:
+            raise self._explain(error) from error
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        shutil.rmtree(self._staging, ignore_errors=True)
+        if isinstance(error, OSError):
+            raise self._explain(error) from error
+
+    @property
+    def files(self) -> dict[str, FileEntry]:
+        """Digests and sizes of what was added so far, by path inside of the bundle."""
+        return dict(self._files)
+
+    def add_bytes(self, path: str, data: bytes) -> str:
+        """Add a file; returns ``path``."""
+        target = self._target(path)
+        target.write_bytes(data)
+        self._register(path)
+        return path
+
+    def add_model(self, path: str, model: onnx.ModelProto) -> str:
+        """Add an ONNX file; weights past a gigabyte go into a file of their own beside it."""
+        if model.ByteSize() <= _LARGEST_INLINE_BYTES:
+            return self.add_bytes(path, model.SerializeToString())
+        target = self._target(path)
+        data_name = f"{target.name}.data"
+        copy = onnx.ModelProto()
+        copy.CopyFrom(model)
+        onnx.save(copy, target, save_as_external_data=True, location=data_name)
+        self._register(path)
+        self._register(str(Path(path).with_name(data_name)))
+        return path
+
+    def add_arrays(self, path: str, arrays: Mapping[str, Array]) -> str:
+        """Add an ``.npz``; an array of strings is stored as fixed-width text, never pickled."""
+        plain: dict[str, Any] = {
+            name: array.astype(np.str_) if array.dtype.kind == "O" else array
+            for name, array in arrays.items()
+        }
+        target = self._target(path)
+        with target.open("wb") as file:
+            np.savez(file, allow_pickle=False, **plain)
+        self._register(path)
+        return path
+
+    def copy(self, path: str, of: str) -> str:
+        """Add a second copy of a model; a copy and never a link, since links are refused."""
+        data = f"{of}.data"
+        if data in self._files:
+            # A model names its data by file name, which stays the same in the other folder.
+            if Path(path).name != Path(of).name:
+                raise BundleError(f"{of!r} has its weights beside it and cannot be renamed")
+            self._copy_file(str(Path(path).with_name(Path(data).name)), data)
+        self._copy_file(path, of)
+        return path
+
+    def _copy_file(self, path: str, of: str) -> None:
+        shutil.copyfile(self._staging / of, self._target(path))
+        self._register(path)
+
+    def finish(self, manifest: Manifest) -> Path:
+        """Write the manifest and move the bundle to where it was wanted."""
+        (self._staging / MANIFEST_NAME).write_text(manifest.to_json(), encoding="utf-8")
+        refuse_existing(self._output, self._force)
+        replaced: Path | None = None
+        if self._output.exists():
+            replaced = self._output.with_name(f".{self._output.name}.{uuid.uuid4().hex[:8]}.old")
+            self._output.rename(replaced)
+        try:
+            self._staging.replace(self._output)
+        except OSError:
+            if replaced is not None:
+                replaced.rename(self._output)
+            raise
+        if replaced is not None:
+            shutil.rmtree(replaced, ignore_errors=True)
+        return self._output
+
+    def _target(self, path: str) -> Path:
+        if not safe_relative_path(path) or path in self._files:
+            raise BundleError(f"{path!r} cannot be a file of the bundle")
+        target = self._staging / path
+        target.parent.mkdir(parents=True, exist_ok=True)
+        return target
+
+    def _register(self, path: str) -> None:
+        digest = hashlib.sha256()
+        file = self._staging / path
+        with file.open("rb") as stream:
+            while chunk := stream.read(_CHUNK_BYTES):
+                digest.update(chunk)
+        self._files[path] = FileEntry(sha256=digest.hexdigest(), size_bytes=file.stat().st_size)
+
+    def _explain(self, error: OSError) -> BundleError:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            return BundleError(
+                f"the disk is full: the bundle {self._output} needs more room; "
+                "free some or choose another --output; nothing was left behind"
+            )
+        return BundleError(
+            f"the bundle {self._output} cannot be written: {error.strerror or error}"
+        )

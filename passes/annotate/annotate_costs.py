@@ -1,0 +1,142 @@
+"""annotate-costs: what every block costs on every host, measured as it will be deployed."""
+
+from __future__ import annotations
+
+import hashlib
+import time
+from dataclasses import dataclass, replace
+from typing import ClassVar, Literal
+
+import numpy as np
+import onnx
+
+from partc.ir.cost import Cost, CostTable
+from partc.ir.program import Program
+from partc.measure.signature import block_signature
+from partc.measure.statistics import summarise
+from partc.passes.contract import Context, Pass, PassResult
+from partc.passes.ingest.sample import sample_feeds
+from partc.targets.protocol import Backend, Profile, RunSettings
+from partc.targets.registry import load_backend, load_target
+from partc.targets.support import unsupported_by_host
+
+_WHOLE, _SEGMENT = "whole", "segment-fixed"
+
+
+@dataclass(frozen=True)
+class AnnotateCosts(Pass):
+    """Measures blocks on this machine, or takes them from the store.
+
+    A block's cost is the median time of its kernels, scaled so that all blocks together take
+    as long as the whole model does without the profiler. A host's ``slowdown`` multiplies it.
+
+    Attributes:
+        repeats: runs of the model.
+        budget_s: seconds after which fewer runs will do.
+        fresh: measure even what the store has.
+    """
+
+    name: ClassVar[str] = "annotate-costs"
+    kind: ClassVar[Literal["analysis", "transformation"]] = "analysis"
+    requires: ClassVar[tuple[str, ...]] = ("blocked", "typed")
+    ensures: ClassVar[tuple[str, ...]] = ("costed",)
+
+    repeats: int = 40
+    budget_s: float = 8.0
+    fresh: bool = False
+
+    def run(self, program: Program, context: Context) -> PassResult:
+        """Measure once for each kind of host, then scale."""
+        refused = unsupported_by_host(program, context.topology)
+        costs: dict[str, dict[str, Cost]] = {block.name: {} for block in program.blocks or ()}
+        fixed_s: dict[str, float] = {}
+        whole_s: dict[str, float] = {}
+        diagnostics: list[str] = []
+        measured: dict[tuple[str, RunSettings], dict[str, Cost]] = {}
+        for name, host in context.topology.hosts.items():
+            target = load_target(host.target)
+            settings = RunSettings(threads=host.threads, optimization=target.optimization)
+            key = (target.backend, settings)
+            if key not in measured:
+                measured[key], said = self._measure(program, context, *key)
+                diagnostics.append(said)
+            table = measured[key]
+            fixed_s[name] = table[_SEGMENT].median_s * host.slowdown
+            whole_s[name] = table[_WHOLE].median_s * host.slowdown
+            for block in program.blocks or ():
+                if not any(op in refused[name] for op in block.ops):
+                    costs[block.name][name] = table[block.name].scaled(host.slowdown)
+        table_of_all = CostTable(costs, fixed_s, whole_s, context.message_cost)
+        return PassResult(replace(program, costs=table_of_all), True, tuple(diagnostics))
+
+    def _measure(
+        self, program: Program, context: Context, backend_name: str, settings: RunSettings
+    ) -> tuple[dict[str, Cost], str]:
+        backend = load_backend(backend_name)
+        keys = _store_keys(program, backend, settings)
+        known: dict[str, Cost] = {}
+        if context.store is not None and not self.fresh:
+            found = context.store.find(keys.values())
+            known = {name: found[key] for name, key in keys.items() if key in found}
+        if len(known) == len(keys):
+            return known, f"{backend_name}: all {len(keys)} costs found in the store"
+        context.progress(f"measuring on {backend_name}", None)
+        profile = backend.profile(
+            program.model,
+            sample_feeds(program, context.seed),
+            settings,
+            self.repeats,
+            self.budget_s,
+        )
+        fresh = _block_costs(program, profile)
+        fresh[_SEGMENT] = _segment_fixed_cost(backend, settings)
+        if context.store is not None:
+            context.store.add({keys[name]: cost for name, cost in fresh.items()})
+        return fresh, (
+            f"{backend_name}: measured {len(program.blocks or ())} blocks, "
+            f"{len(profile.whole_s)} runs of {fresh[_WHOLE].median_s * 1e3:.2f} ms"
+        )
+
+
+def _store_keys(program: Program, backend: Backend, settings: RunSettings) -> dict[str, str]:
+    suffix = f"{backend.detect().fingerprint}|{settings.threads}|{settings.optimization}"
+    signatures = {block.name: block_signature(program, block) for block in program.blocks or ()}
+    whole = hashlib.sha256("".join(signatures.values()).encode()).hexdigest()
+    keys = {name: f"block|{signature}|{suffix}" for name, signature in signatures.items()}
+    return {**keys, _WHOLE: f"whole|{whole}|{suffix}", _SEGMENT: f"{_SEGMENT}|{suffix}"}
+
+
+def _block_costs(program: Program, profile: Profile) -> dict[str, Cost]:
+    runs = len(profile.whole_s)
+    samples: dict[str, np.ndarray[tuple[int], np.dtype[np.float64]]] = {
+        block.name: np.zeros(runs) for block in program.blocks or ()
+    }
+    for op, samples_s in profile.op_s.items():
+        samples[program.block_of[op].name] += np.asarray(samples_s)[:runs]
+    medians = sum(float(np.median(row)) for row in samples.values())
+    whole = summarise(profile.whole_s)
+    scale = whole.median_s / medians if medians > 0 else 1.0
+    costs = {name: summarise(row.tolist(), scale) for name, row in samples.items()}
+    return {**costs, _WHOLE: whole}
+
+
+def _segment_fixed_cost(backend: Backend, settings: RunSettings) -> Cost:
+    """What a segment costs before it computes anything: one op on one number."""
+    info = onnx.helper.make_tensor_value_info
+    graph = onnx.helper.make_graph(
+        [onnx.helper.make_node("Neg", ["x"], ["y"])],
+        "fixed",
+        [info("x", onnx.TensorProto.FLOAT, [1])],
+        [info("y", onnx.TensorProto.FLOAT, [1])],
+    )
+    model = onnx.helper.make_model(
+        graph, opset_imports=[onnx.helper.make_opsetid("", 13)], ir_version=8
+    )
+    feeds = {"x": np.zeros(1, np.float32)}
+    samples: list[float] = []
+    with backend.runner(model.SerializeToString(), settings) as runner:
+        for _ in range(60):
+            started = time.perf_counter()
+            runner.run(feeds)
+            samples.append(time.perf_counter() - started)
+    return summarise(samples[10:])

@@ -1,0 +1,84 @@
+"""What a pass is, what it may rely on, and what it promises."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, ClassVar, Literal
+
+from partc.ir.cost import MessageCost
+from partc.ir.program import Program
+from partc.ir.topology import Topology
+
+if TYPE_CHECKING:
+    from partc.measure.store import CostStore
+
+Progress = Callable[[str, float | None], None]
+"""Called with what is being done and the fraction done, or None where that is unknown."""
+
+
+# Measured once for gRPC on a small x86 machine; an estimate anywhere else.
+TYPICAL_MESSAGE_COST = MessageCost(fixed_s=4e-4, s_per_byte=1e-9, provenance="estimated")
+
+
+def no_progress(activity: str, fraction: float | None) -> None:
+    """Reports nothing."""
+
+
+@dataclass(frozen=True)
+class Context:
+    """What passes see besides the program.
+
+    Attributes:
+        store: measured costs of earlier compilations; None to measure everything anew.
+        message_cost: what a message between hosts costs on top of the link; measured over the
+            runtime's own protocol by whoever starts the pipeline.
+        seed: of sample inputs that partc draws itself.
+    """
+
+    topology: Topology
+    store: CostStore | None = None
+    message_cost: MessageCost = TYPICAL_MESSAGE_COST
+    seed: int = 0
+    progress: Progress = field(default=no_progress, compare=False)
+
+
+@dataclass(frozen=True)
+class PassResult:
+    """What a pass gives back.
+
+    Attributes:
+        modified: whether ``program`` differs from what the pass was given.
+        diagnostics: sentences for the user.
+    """
+
+    program: Program
+    modified: bool
+    diagnostics: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Pass(ABC):
+    """One step from the graph to the bundle: a frozen dataclass whose fields are its options.
+
+    Class attributes:
+        name: kebab-case, unique among all registered passes.
+        kind: an analysis only annotates and leaves the graph as it is; a transformation
+            rewrites the graph, which drops annotations that no longer hold.
+        requires, ensures: names of invariants (`partc.passes.invariants`), checked before and
+            after the pass.
+    """
+
+    name: ClassVar[str]
+    kind: ClassVar[Literal["analysis", "transformation"]]
+    requires: ClassVar[tuple[str, ...]] = ()
+    ensures: ClassVar[tuple[str, ...]] = ()
+
+    @abstractmethod
+    def run(self, program: Program, context: Context) -> PassResult:
+        """Do the work. ``program`` is not changed.
+
+        Raises:
+            PartcError: the work cannot be done; the message says why and what to do.
+        """

@@ -1,0 +1,116 @@
+"""partition: the provably best host for every block, and the simple strategies beside it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import ClassVar, Literal
+
+from partc.ir.plan import Certificate, Plan, Strategy, Transfer
+from partc.ir.program import Program
+from partc.optimizer import Problem, Solution, baselines, minimum_cut, solve
+from partc.optimizer.cutting import why_not_a_cut
+from partc.passes.contract import Context, Pass, PassResult
+from partc.passes.partition.bandwidth import judge, sweep
+from partc.passes.partition.problem import placement_problem
+
+OPTIMAL = "optimal"
+
+
+@dataclass(frozen=True)
+class Partition(Pass):
+    """Solves the placement problem and keeps the proof.
+
+    Attributes:
+        objective: what is minimised.
+        gap: relative gap at which a plan counts as optimal.
+        monotone: what left the device does not come back, except as an answer.
+        time_limit: seconds for the solver; the best plan until then is taken.
+    """
+
+    name: ClassVar[str] = "partition"
+    kind: ClassVar[Literal["analysis", "transformation"]] = "analysis"
+    requires: ClassVar[tuple[str, ...]] = ("blocked", "costed")
+    ensures: ClassVar[tuple[str, ...]] = ("placed",)
+
+    objective: Literal["latency", "throughput", "energy"] = "latency"
+    gap: float = 0.0
+    monotone: bool = False
+    time_limit: float | None = None
+
+    def run(self, program: Program, context: Context) -> PassResult:
+        """Solve, compare with the baselines, and say whether splitting pays."""
+        context.progress("solving", None)
+        problem = self._problem(program, context)
+        solution = solve(problem, time_limit_s=self.time_limit, gap=self.gap).require_plan()
+        simple = baselines(problem)
+        strategies = [_strategy(name, plan) for name, plan in simple.items()]
+        strategies.append(_strategy(OPTIMAL, solution))
+        plan = Plan(
+            placement={
+                op: solution.placement[block.name]
+                for block in program.blocks or ()
+                for op in block.ops
+            },
+            transfers=tuple(
+                Transfer(
+                    tensor=t.tensor,
+                    sender=t.source,
+                    receiver=t.destination,
+                    size_bytes=round(t.bytes),
+                    predicted_s=t.seconds,
+                    codec=t.codec,
+                )
+                for t in solution.transfers
+            ),
+            strategies=tuple(strategies),
+            certificate=self._certificate(problem, solution),
+            verdict=None,
+            sweep=(),
+            problem=problem.to_dict(),
+        )
+        if len(context.topology.hosts) == 2 and context.topology.links:
+            plan = replace(
+                plan,
+                verdict=judge(program, context.topology, plan, self.monotone),
+                sweep=sweep(program, context.topology, plan, self.monotone),
+            )
+        certificate = plan.certificate
+        said = (
+            f"{certificate.status}: {certificate.predicted_s * 1e3:.2f} ms, "
+            f"gap {certificate.gap:.2g}, {certificate.solver}, {certificate.solve_s:.2f} s"
+        )
+        return PassResult(replace(program, plan=plan), True, (said,))
+
+    def _problem(self, program: Program, context: Context) -> Problem:
+        return placement_problem(
+            program, context.topology, objective=self.objective, monotone=self.monotone
+        )
+
+    def _certificate(self, problem: Problem, solution: Solution) -> Certificate:
+        assert solution.objective is not None
+        flow_s: float | None = None
+        if why_not_a_cut(problem) is None:
+            flow_s = minimum_cut(problem).bound
+        return Certificate(
+            objective=self.objective,
+            predicted_s=solution.objective,
+            bound_s=solution.bound or 0.0,
+            gap=1.0 if solution.gap is None else solution.gap,
+            status=solution.status,
+            solver=solution.solver,
+            solve_s=solution.solve_s,
+            maximum_flow_s=flow_s,
+        )
+
+
+def _strategy(name: str, plan: Solution) -> Strategy:
+    assert plan.evaluation is not None
+    transfer_s = sum(t.seconds for t in plan.transfers)
+    return Strategy(
+        name=name,
+        predicted_s=plan.evaluation.latency_s,
+        bytes_sent=round(sum(t.bytes for t in plan.transfers)),
+        compute_s=dict(plan.evaluation.compute_s),
+        transfer_s=transfer_s,
+        placement=dict(plan.placement),
+    )

@@ -1,0 +1,90 @@
+"""From an annotated program to a placement problem."""
+
+from __future__ import annotations
+
+from partc.errors import PassError
+from partc.ir.program import Program
+from partc.ir.topology import Link, Topology
+from partc.optimizer import Constraints, Host, Op, Problem, Tensor, Weight
+from partc.optimizer import Link as LinkCost
+
+_BYTES_PER_S_OF_ONE_MBIT_S = 1e6 / 8
+
+
+def placement_problem(
+    program: Program,
+    topology: Topology,
+    *,
+    objective: str = "latency",
+    monotone: bool = False,
+    bandwidth_factor: float = 1.0,
+) -> Problem:
+    """Blocks as ops, with their costs; every link's bandwidth times ``bandwidth_factor``.
+
+    Raises:
+        PassError: blocks or costs are missing.
+    """
+    if program.blocks is None or program.costs is None:
+        raise PassError("a placement problem needs blocks and costs")
+    costs = program.costs.costs
+    tensors = dict.fromkeys((*program.inputs, *program.outputs))
+    weights: dict[str, None] = {}
+    for block in program.blocks:
+        tensors.update(dict.fromkeys((*block.inputs, *block.outputs)))
+        weights.update(dict.fromkeys(block.weights))
+    return Problem(
+        objective=objective,  # type: ignore[arg-type]  # checked by the model itself
+        hosts=tuple(
+            Host(
+                name=name,
+                memory_bytes=None if host.memory_mib is None else host.memory_mib * 2**20,
+                power_active_w=host.power_active_w or 0.0,
+                power_idle_w=host.power_idle_w or 0.0,
+                power_tx_w=host.power_tx_w or 0.0,
+            )
+            for name, host in topology.hosts.items()
+        ),
+        links=tuple(_link(program, link, bandwidth_factor) for link in topology.links),
+        ops=tuple(
+            Op(
+                name=block.name,
+                inputs=block.inputs,
+                outputs=block.outputs,
+                cost_s={host: cost.median_s for host, cost in costs[block.name].items()},
+                weights=block.weights,
+            )
+            for block in program.blocks
+        ),
+        tensors=tuple(
+            Tensor(name=name, size_bytes=program.tensor(name).size_bytes) for name in tensors
+        ),
+        weights=tuple(Weight(name=name, size_bytes=program.weights[name]) for name in weights),
+        inputs={name: topology.input_home(name) for name in program.inputs},
+        outputs={name: topology.output_home(name) for name in program.outputs},
+        constraints=Constraints(monotone=monotone),
+    )
+
+
+def _link(program: Program, link: Link, bandwidth_factor: float) -> LinkCost:
+    one, other = link.between
+    return LinkCost(
+        between=link.between,
+        seconds_per_byte=(
+            _seconds_per_byte(program, link, one, bandwidth_factor),
+            _seconds_per_byte(program, link, other, bandwidth_factor),
+        ),
+        latency_s=(_latency_s(program, link, other), _latency_s(program, link, one)),
+    )
+
+
+def _seconds_per_byte(program: Program, link: Link, sender: str, factor: float) -> float:
+    assert program.costs is not None
+    bytes_per_s = link.mbit_s(sender) * factor * _BYTES_PER_S_OF_ONE_MBIT_S
+    return 1.0 / bytes_per_s + program.costs.message.s_per_byte
+
+
+def _latency_s(program: Program, link: Link, receiver: str) -> float:
+    """Half a round trip, the message's fixed cost, and one more segment at the receiver."""
+    assert program.costs is not None
+    fixed_s = program.costs.message.fixed_s if link.fixed_ms is None else link.fixed_ms * 1e-3
+    return link.rtt_ms * 0.5e-3 + fixed_s + program.costs.segment_fixed_s[receiver]
