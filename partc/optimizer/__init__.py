@@ -6,6 +6,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from partc.optimizer.breaking_even import BreakEven, break_even
     from partc.optimizer.cutting import minimum_cut
     from partc.optimizer.evaluation import Evaluation, Transfer, evaluate
     from partc.optimizer.problem import (
@@ -25,6 +26,8 @@ if TYPE_CHECKING:
     from partc.optimizer.solving import solve
 
 _HOME = {
+    "BreakEven": "breaking_even",
+    "break_even": "breaking_even",
     "Baselines": "simple_plans",
     "baselines": "simple_plans",
     "Evaluation": "evaluation",
@@ -47,6 +50,7 @@ _HOME = {
 
 __all__ = [
     "Baselines",
+    "BreakEven",
     "Bus",
     "Codec",
     "Constraints",
@@ -61,6 +65,7 @@ __all__ = [
     "Transfer",
     "Weight",
     "baselines",
+    "break_even",
     "evaluate",
     "minimum_cut",
     "solve",

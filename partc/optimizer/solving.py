@@ -90,6 +90,8 @@ class _Solve:
         return max(0.0, self.time_limit_s - (time.perf_counter() - self.began))
 
     def _solve_model(self, model: PlacementModel, known: Solution | None) -> Solution:
+        if not model.linear.variables:
+            return self._only_plan(model)
         arrays = model.linear.arrays()
         bound = -math.inf
         relaxed = self._relaxed(arrays)
@@ -105,6 +107,22 @@ class _Solve:
         if raw.bound < bound:
             raw = RawResult(raw.status, raw.values, raw.objective, bound, raw.solver)
         return self._accept(model, raw, known)
+
+    def _only_plan(self, model: PlacementModel) -> Solution:
+        """Nothing to decide: the one placement is optimal or breaks a constraint."""
+        nothing = np.zeros(0)
+        placement = model.instance.placement(model.host_of_unit(nothing))
+        evaluation = evaluate(self.problem, placement, model.chosen_codecs(nothing))
+        if evaluation.violations:
+            return self._infeasible()
+        return solution_of(
+            self.problem,
+            placement,
+            status="optimal",
+            solver="no choice",
+            solve_s=time.perf_counter() - self.began,
+            evaluation=evaluation,
+        )
 
     def _relaxed(self, arrays: Arrays) -> RawResult:
         """A small relaxation takes milliseconds here; a large one must be stoppable."""
