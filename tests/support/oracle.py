@@ -54,7 +54,7 @@ def run_whole(
     session = ort.InferenceSession(source, options, providers=["CPUExecutionProvider"])
     if names is None:
         names = [output.name for output in session.get_outputs()]
-    # ONNX Runtime returns nothing for an empty list of names, where it means all of them.
+    # An empty list means every output to ONNX Runtime.
     return dict(zip(names, session.run(names, dict(feeds)), strict=True)) if names else {}
 
 
