@@ -1,0 +1,156 @@
+"""What a host keeps of a request between its calls, within limits."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections import OrderedDict
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from partc.runtime.transport import CallFailedError, FailureKind
+
+Array = np.ndarray[Any, np.dtype[Any]]
+
+
+@dataclass(frozen=True)
+class HeldLimits:
+    """How much a host keeps for requests that are not finished.
+
+    Attributes:
+        age_s: a request that nobody calls for is forgotten after this time.
+    """
+
+    requests: int = 256
+    bytes: int = 1 << 30
+    age_s: float = 60.0
+
+
+@dataclass
+class RequestState:
+    """The tensors of one request that a host has received or produced, by name."""
+
+    tensors: dict[str, Array] = field(default_factory=dict)
+    size_bytes: int = 0
+    calls_under_way: int = 0
+    calls_made: set[str] = field(default_factory=set)
+    touched_s: float = 0.0
+
+
+class HeldRequests:
+    """The requests of one host, by request id. Idle ones give way to new ones, oldest first.
+
+    Args:
+        calls: every call that a request makes to this host; after all of them it is forgotten.
+    """
+
+    def __init__(
+        self,
+        calls: Iterable[str],
+        limits: HeldLimits | None = None,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._calls = frozenset(calls)
+        self._limits = limits or HeldLimits()
+        self._clock = clock
+        self._lock = threading.Lock()
+        self._states: OrderedDict[str, RequestState] = OrderedDict()
+        self._bytes = 0
+
+    def __len__(self) -> int:
+        return len(self._states)
+
+    @property
+    def size_bytes(self) -> int:
+        """Bytes held for all requests."""
+        return self._bytes
+
+    @property
+    def calls_under_way(self) -> int:
+        """Calls that are being carried out."""
+        with self._lock:
+            return sum(state.calls_under_way for state in self._states.values())
+
+    @contextmanager
+    def during_call(
+        self, request: str, call: str, received: Mapping[str, Array]
+    ) -> Iterator[RequestState]:
+        """The state of a request with ``received`` added, while one call is carried out.
+
+        Raises:
+            CallFailedError: there is no room for another request.
+        """
+        with self._lock:
+            state = self._enter(request, received)
+        try:
+            yield state
+        finally:
+            with self._lock:
+                self._leave(request, state, call)
+
+    def forget_old(self) -> None:
+        """Drop requests that nobody has called for within the age limit."""
+        with self._lock:
+            oldest_s = self._clock() - self._limits.age_s
+            for request, state in list(self._states.items()):
+                if not state.calls_under_way and state.touched_s < oldest_s:
+                    self._drop(request)
+
+    def _enter(self, request: str, received: Mapping[str, Array]) -> RequestState:
+        state = self._states.get(request)
+        arriving = sum(_size_bytes(array) for array in received.values())
+        self._make_room(0 if state else 1, arriving, keep=request)
+        if state is None:
+            state = self._states[request] = RequestState()
+        self._states.move_to_end(request)
+        state.tensors.update(received)
+        state.size_bytes += arriving
+        self._bytes += arriving
+        state.calls_under_way += 1
+        state.touched_s = self._clock()
+        return state
+
+    def _leave(self, request: str, state: RequestState, call: str) -> None:
+        state.calls_under_way -= 1
+        state.calls_made.add(call)
+        state.touched_s = self._clock()
+        if state.calls_made >= self._calls and not state.calls_under_way:
+            self._drop(request)
+            return
+        size_bytes = sum(_size_bytes(array) for array in state.tensors.values())
+        self._bytes += size_bytes - state.size_bytes
+        state.size_bytes = size_bytes
+        self._make_room(0, 0, keep=None)
+
+    def _make_room(self, requests: int, size_bytes: int, keep: str | None) -> None:
+        for request, state in list(self._states.items()):
+            if self._fits(requests, size_bytes):
+                return
+            if not state.calls_under_way and request != keep:
+                self._drop(request)
+        if (requests or size_bytes) and not self._fits(requests, size_bytes):
+            raise CallFailedError(
+                FailureKind.BUSY,
+                f"it already holds {len(self._states)} requests with {self._bytes} bytes",
+            )
+
+    def _fits(self, requests: int, size_bytes: int) -> bool:
+        return (
+            len(self._states) + requests <= self._limits.requests
+            and self._bytes + size_bytes <= self._limits.bytes
+        )
+
+    def _drop(self, request: str) -> None:
+        state = self._states.pop(request, None)
+        if state is not None:
+            self._bytes -= state.size_bytes
+
+
+def _size_bytes(array: Array) -> int:
+    if array.dtype.kind != "O":
+        return array.nbytes
+    return sum(64 + len(element) for element in array.flat)

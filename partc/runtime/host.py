@@ -1,0 +1,107 @@
+"""One host of a bundle, put together: its segments, its executor, its connections."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+
+from partc.bundle.manifest import Manifest
+from partc.bundle.reader import Bundle
+from partc.errors import UsageError
+from partc.ir.tensor import element_bits
+from partc.runtime.executor import Executor
+from partc.runtime.health import PeerHealth
+from partc.runtime.held import HeldRequests
+from partc.runtime.host_plan import HostPlan
+from partc.runtime.segments import Fallback, SegmentPool
+from partc.runtime.transport import Transport
+from partc.suggest import unknown_name
+
+SMALLEST_MESSAGE_LIMIT_BYTES = 64 << 20
+LARGEST_MESSAGE_LIMIT_BYTES = (1 << 31) - 1
+
+
+class Host:
+    """A host that can carry out its calls.
+
+    Args:
+        addresses: where the hosts that this one calls listen; the manifest's addresses otherwise.
+        transport: how to reach them instead of gRPC.
+    """
+
+    def __init__(
+        self,
+        bundle: Bundle,
+        name: str,
+        *,
+        addresses: Mapping[str, str] | None = None,
+        deadline_s: float | None = None,
+        fallback: Fallback = "preload",
+        verify_files: bool = True,
+        transport: Transport | None = None,
+    ) -> None:
+        if deadline_s is not None and not (deadline_s > 0 and math.isfinite(deadline_s)):
+            raise UsageError(f"the deadline must be a positive number of seconds, not {deadline_s}")
+        self.plan = HostPlan(bundle, name, deadline_s)
+        reachable = _peer_addresses(bundle, self.plan, addresses or {}) if transport is None else {}
+        self.segments = SegmentPool(bundle, name, fallback=fallback, verify_files=verify_files)
+        self.transport = transport
+        if transport is None and reachable:
+            from partc.runtime.wire.client import GrpcTransport
+
+            limit = message_limit_bytes(bundle.manifest)
+            self.transport = GrpcTransport(reachable, max_message_bytes=limit)
+        self.health = PeerHealth(self._probe)
+        self.held = HeldRequests(self.plan.calls)
+        self.executor = Executor(self.plan, self.segments, self.transport, self.health, self.held)
+
+    def _probe(self, host: str, timeout_s: float) -> str | None:
+        return None if self.transport is None else self.transport.probe(host, timeout_s)
+
+    def connect(self, timeout_s: float) -> None:
+        """Reach every host that this one calls, so that the first request need not."""
+        for peer in self.plan.peers:
+            reason = self._probe(peer, timeout_s)
+            if reason is not None:
+                self.health.mark_down(peer, reason)
+
+    def close(self) -> None:
+        """Drop connections and free the segments."""
+        self.health.close()
+        if self.transport is not None:
+            self.transport.close()
+        self.segments.close()
+
+
+def message_limit_bytes(manifest: Manifest) -> int:
+    """The largest message that the calls of a plan may need, with room for dynamic shapes."""
+    largest = max(
+        sum(
+            math.prod(spec.planned_shape) * element_bits(spec.dtype) // 8
+            for spec in (manifest.tensors[name] for name in names)
+            if spec.planned_shape is not None
+        )
+        for call in manifest.plan.calls
+        for names in (call.inputs, call.outputs)
+    )
+    wanted = max(SMALLEST_MESSAGE_LIMIT_BYTES, 4 * largest)
+    return min(wanted, LARGEST_MESSAGE_LIMIT_BYTES)
+
+
+def _peer_addresses(bundle: Bundle, plan: HostPlan, given: Mapping[str, str]) -> dict[str, str]:
+    for name in given:
+        if name not in bundle.manifest.hosts:
+            raise UsageError(
+                f"an address is given for a host that is not there. "
+                f"{unknown_name('host', name, bundle.manifest.hosts)}"
+            )
+    addresses: dict[str, str] = {}
+    for peer in plan.peers:
+        address = given.get(peer) or bundle.manifest.hosts[peer].address
+        if address is None:
+            raise UsageError(
+                f"host {peer!r} has no address; give one (NAME=HOST:PORT), or write it as "
+                f"address in the topology, or run all hosts on this machine with --local"
+            )
+        addresses[peer] = address
+    return addresses

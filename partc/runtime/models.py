@@ -1,0 +1,126 @@
+"""What a host offers to callers: each segment and each call is a model with a name."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from partc.bundle.manifest import TensorSpec
+from partc.errors import RequestError
+from partc.runtime.checking import checked_tensors
+from partc.runtime.executor import Executor
+from partc.runtime.transport import CallFailedError, FailureKind, Report
+from partc.suggest import unknown_name
+
+Array = np.ndarray[Any, np.dtype[Any]]
+
+MAX_REQUEST_ID_LENGTH = 128
+
+
+@dataclass(frozen=True)
+class ModelRequest:
+    """A request to a named model.
+
+    Attributes:
+        outputs: what is wanted; all when empty.
+        identity: of the bundle that the caller works with; empty when it does not say.
+        time_left_s: after this the caller no longer waits; None when it does not say.
+    """
+
+    model: str
+    request: str
+    tensors: Mapping[str, Array]
+    outputs: tuple[str, ...] = ()
+    identity: str = ""
+    time_left_s: float | None = None
+
+
+@dataclass(frozen=True)
+class ModelAnswer:
+    """The answer of a named model."""
+
+    model: str
+    request: str
+    tensors: Mapping[str, Array]
+    report: Report = field(default_factory=Report)
+
+
+class HostedModels:
+    """The models of one host: its segments, which keep nothing, and its calls, which do."""
+
+    def __init__(self, executor: Executor) -> None:
+        self.executor = executor
+        self._plan = executor.plan
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Every model of this host."""
+        return (*self._plan.calls, *self._plan.entry.artefacts)
+
+    def signature(self, model: str) -> tuple[list[TensorSpec], list[TensorSpec]]:
+        """Inputs and outputs of a model.
+
+        Raises:
+            CallFailedError: this host has no such model.
+        """
+        if model in self._plan.calls:
+            call = self._plan.calls[model]
+            return self._plan.specs(call.inputs), self._plan.specs(call.outputs)
+        if model in self._plan.entry.artefacts:
+            segment = self._plan.segments[model]
+            return self._plan.specs(segment.inputs), self._plan.specs(segment.outputs)
+        sentence = unknown_name(f"model on host {self._plan.host!r}", model, self.names)
+        raise CallFailedError(FailureKind.OTHER_BUNDLE, sentence)
+
+    def answer(self, request: ModelRequest) -> ModelAnswer:
+        """Execute a model once.
+
+        Raises:
+            RequestError: the request is malformed.
+            CallFailedError: unknown model, another bundle, lost state, or no room.
+            PartcError: the model failed.
+        """
+        inputs, outputs = self.signature(request.model)
+        if request.identity and request.identity != self._plan.identity:
+            raise CallFailedError(
+                FailureKind.OTHER_BUNDLE,
+                f"host {self._plan.host!r} serves another bundle than the caller's; "
+                "copy the same bundle to every host",
+            )
+        if len(request.request) > MAX_REQUEST_ID_LENGTH:
+            raise RequestError(f"the request id is longer than {MAX_REQUEST_ID_LENGTH} characters")
+        tensors = checked_tensors(request.tensors, inputs)
+        wanted = _wanted(request.outputs, outputs)
+        if request.model in self._plan.calls:
+            reply = self.executor.handle(
+                request.model, self._request_id(request), tensors, request.time_left_s
+            )
+            found, report = reply.tensors, reply.report
+        else:
+            report = Report()
+            segment = self._plan.segments[request.model]
+            found = self.executor.run_segment(segment, tensors, report)
+        return ModelAnswer(
+            request.model, request.request, {name: found[name] for name in wanted}, report
+        )
+
+    def _request_id(self, request: ModelRequest) -> str:
+        if request.request:
+            return request.request
+        if len(self._plan.calls) > 1:
+            raise RequestError(
+                f"call {request.model!r} shares tensors with other calls of its request; give the request an id"
+            )
+        return uuid.uuid4().hex
+
+
+def _wanted(requested: tuple[str, ...], outputs: list[TensorSpec]) -> tuple[str, ...]:
+    known = tuple(spec.name for spec in outputs)
+    for name in requested:
+        if name not in known:
+            raise RequestError(unknown_name("output", name, known))
+    return tuple(dict.fromkeys(requested)) or known

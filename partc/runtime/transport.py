@@ -1,0 +1,129 @@
+"""What hosts say to each other, whatever carries it: gRPC in earnest, memory in unit tests."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from concurrent.futures import Future
+from dataclasses import dataclass, field
+from enum import Enum
+from typing import Any, Protocol
+
+import numpy as np
+
+Array = np.ndarray[Any, np.dtype[Any]]
+
+
+class FailureKind(Enum):
+    """Why a call brought no answer. Only ``REFUSED`` is the fault of the request."""
+
+    UNREACHABLE = "unreachable"
+    DEADLINE = "deadline"
+    LOST_STATE = "lost-state"
+    OTHER_BUNDLE = "other-bundle"
+    BUSY = "busy"
+    ERROR = "error"
+    REFUSED = "refused"
+
+    @property
+    def host_is_down(self) -> bool:
+        """Whether later requests should not try the host before a probe has found it well."""
+        return self in (FailureKind.UNREACHABLE, FailureKind.DEADLINE, FailureKind.OTHER_BUNDLE)
+
+
+class CallFailedError(Exception):
+    """A call brought no answer. ``reason`` is a clause such as "the connection was refused"."""
+
+    def __init__(self, kind: FailureKind, reason: str) -> None:
+        super().__init__(reason)
+        self.kind = kind
+        self.reason = reason
+
+
+@dataclass(frozen=True)
+class SegmentTime:
+    """How long a segment ran on ``host``, the emulated slowdown included."""
+
+    segment: str
+    host: str
+    seconds: float
+
+
+@dataclass(frozen=True)
+class CallTime:
+    """One round trip, as its caller saw it; bytes are of messages, without transport headers."""
+
+    call: str
+    caller: str
+    host: str
+    seconds: float
+    sent_bytes: int
+    received_bytes: int
+
+
+@dataclass
+class Report:
+    """What happened on a host, and on the hosts behind it, while a call was carried out.
+
+    Attributes:
+        failures: one sentence for each host that brought no answer; empty when all went well.
+    """
+
+    segments: list[SegmentTime] = field(default_factory=list)
+    calls: list[CallTime] = field(default_factory=list)
+    failures: list[str] = field(default_factory=list)
+
+    def add(self, other: Report) -> None:
+        """Append what a further host reports."""
+        self.segments.extend(other.segments)
+        self.calls.extend(other.calls)
+        self.failures.extend(other.failures)
+
+
+@dataclass(frozen=True)
+class CallRequest:
+    """A call with the tensors that its host does not hold yet.
+
+    Attributes:
+        identity: of the bundle that the caller works with; the host refuses another one.
+        time_left_s: after this the caller no longer waits.
+    """
+
+    call: str
+    request: str
+    identity: str
+    tensors: Mapping[str, Array]
+    time_left_s: float
+
+
+@dataclass(frozen=True)
+class CallReply:
+    """The answer to a call."""
+
+    tensors: Mapping[str, Array]
+    report: Report
+    sent_bytes: int = 0
+    received_bytes: int = 0
+
+
+@dataclass(frozen=True)
+class PendingCall:
+    """A call under way: ``future`` gives a `CallReply` or raises `CallFailedError`.
+
+    ``abandon`` frees what the transport keeps for it; the answer is then never delivered.
+    """
+
+    future: Future[CallReply]
+    abandon: Callable[[], None]
+
+
+class Transport(Protocol):
+    """Carries calls to other hosts."""
+
+    def start(self, host: str, request: CallRequest) -> PendingCall:
+        """Send a call without waiting for its answer."""
+
+    def probe(self, host: str, timeout_s: float) -> str | None:
+        """None when ``host`` is ready, otherwise a clause that says why not."""
+
+    def close(self) -> None:
+        """Drop all connections."""

@@ -1,0 +1,239 @@
+"""Calls to other hosts over gRPC: long-lived streams, and unary calls where a host has none."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Mapping
+from concurrent.futures import Future
+from queue import SimpleQueue
+from typing import Any
+
+import grpc
+from grpc_health.v1 import health_pb2, health_pb2_grpc
+
+from partc.runtime.models import ModelAnswer, ModelRequest
+from partc.runtime.transport import (
+    CallFailedError,
+    CallReply,
+    CallRequest,
+    FailureKind,
+    PendingCall,
+)
+from partc.runtime.wire.messages import decode_answer, decode_stream_answer, encode_request
+from partc.runtime.wire.options import channel_options
+
+SERVICE = "inference.GRPCInferenceService"
+
+_KIND_OF_STATUS = {
+    grpc.StatusCode.UNAVAILABLE: FailureKind.UNREACHABLE,
+    grpc.StatusCode.CANCELLED: FailureKind.UNREACHABLE,
+    grpc.StatusCode.DEADLINE_EXCEEDED: FailureKind.DEADLINE,
+    grpc.StatusCode.INVALID_ARGUMENT: FailureKind.REFUSED,
+    grpc.StatusCode.FAILED_PRECONDITION: FailureKind.LOST_STATE,
+    grpc.StatusCode.NOT_FOUND: FailureKind.OTHER_BUNDLE,
+    grpc.StatusCode.RESOURCE_EXHAUSTED: FailureKind.BUSY,
+}
+
+
+class GrpcTransport:
+    """Calls hosts by their addresses. Connections are made when first needed, and made again.
+
+    Args:
+        addresses: host -> ``HOST:PORT``.
+        prefer_stream: False sends every call by itself, as a unary call.
+    """
+
+    def __init__(
+        self,
+        addresses: Mapping[str, str],
+        *,
+        max_message_bytes: int,
+        prefer_stream: bool = True,
+    ) -> None:
+        self._peers = {
+            host: _Peer(address, max_message_bytes, prefer_stream)
+            for host, address in addresses.items()
+        }
+
+    def start(self, host: str, request: CallRequest) -> PendingCall:
+        """Send a call without waiting for its answer."""
+        return self._peers[host].start(request)
+
+    def probe(self, host: str, timeout_s: float) -> str | None:
+        """None when ``host`` is ready, otherwise a clause that says why not."""
+        return self._peers[host].probe(timeout_s)
+
+    def close(self) -> None:
+        """Drop all connections."""
+        for peer in self._peers.values():
+            peer.close()
+
+
+class _Peer:
+    def __init__(self, address: str, max_message_bytes: int, prefer_stream: bool) -> None:
+        self._address = address
+        self._channel = grpc.insecure_channel(address, options=channel_options(max_message_bytes))
+        # Messages pass gRPC as they are; `messages` makes and reads them without extra copies.
+        self._unary = self._channel.unary_unary(f"/{SERVICE}/ModelInfer")
+        self._stream = self._channel.stream_stream(f"/{SERVICE}/ModelStreamInfer")
+        self._health = health_pb2_grpc.HealthStub(self._channel)
+        self._has_stream = prefer_stream
+        self._lock = threading.Lock()
+        self._idle: list[_Stream] = []
+
+    def start(self, request: CallRequest) -> PendingCall:
+        message = encode_request(
+            ModelRequest(
+                model=request.call,
+                request=request.request,
+                tensors=request.tensors,
+                identity=request.identity,
+                time_left_s=request.time_left_s,
+            )
+        )
+        if self._has_stream:
+            return self._start_on_stream(message, request.time_left_s)
+        return self._start_unary(message, request.time_left_s, Future())
+
+    def probe(self, timeout_s: float) -> str | None:
+        try:
+            answer = self._health.Check(
+                health_pb2.HealthCheckRequest(), timeout=timeout_s, wait_for_ready=True
+            )
+        except (grpc.RpcError, ValueError) as error:
+            return _reason(error, self._address)
+        if answer.status != health_pb2.HealthCheckResponse.SERVING:
+            return f"{self._address} is not ready to serve"
+        return None
+
+    def close(self) -> None:
+        with self._lock:
+            idle, self._idle = self._idle, []
+        for stream in idle:
+            stream.close()
+        self._channel.close()
+
+    def _start_on_stream(self, message: bytes, time_left_s: float) -> PendingCall:
+        future: Future[CallReply] = Future()
+        with self._lock:
+            stream = self._idle.pop() if self._idle else None
+        if stream is None:
+            stream = _Stream(self._stream, self)
+        stream.send(message, future, time_left_s)
+        return PendingCall(future, stream.close)
+
+    def _start_unary(
+        self, message: bytes, time_left_s: float, future: Future[CallReply]
+    ) -> PendingCall:
+        call = self._unary.future(message, timeout=time_left_s)
+
+        def done(finished: Any) -> None:
+            try:
+                answer = finished.result()
+                reply = _reply(decode_answer(answer), len(message), len(answer))
+            except CallFailedError as error:
+                future.set_exception(error)
+            except Exception as error:
+                future.set_exception(_failure(error, self._address))
+            else:
+                future.set_result(reply)
+
+        call.add_done_callback(done)
+        return PendingCall(future, call.cancel)
+
+    def stream_is_idle(self, stream: _Stream) -> None:
+        with self._lock:
+            self._idle.append(stream)
+
+    def stream_ended(
+        self, stream: _Stream, sent: tuple[bytes, Future[CallReply], float] | None, error: Any
+    ) -> None:
+        with self._lock:
+            if stream in self._idle:
+                self._idle.remove(stream)
+        if sent is None:
+            return
+        message, future, time_left_s = sent
+        code = error.code() if isinstance(error, grpc.RpcError) else None
+        if code is grpc.StatusCode.UNIMPLEMENTED:
+            self._has_stream = False
+            self._start_unary(message, time_left_s, future)
+        else:
+            future.set_exception(_failure(error, self._address))
+
+
+class _Stream:
+    """One ModelStreamInfer call, which carries one request at a time."""
+
+    def __init__(self, method: Any, peer: _Peer) -> None:
+        self._peer = peer
+        self._outbox: SimpleQueue[bytes | None] = SimpleQueue()
+        self._lock = threading.Lock()
+        self._sent: tuple[bytes, Future[CallReply], float] | None = None
+        self._ended: Any = None
+        self._rpc = method(iter(self._outbox.get, None))
+        threading.Thread(target=self._read, name="partc-stream", daemon=True).start()
+
+    def send(self, message: bytes, future: Future[CallReply], time_left_s: float) -> None:
+        sent = (message, future, time_left_s)
+        with self._lock:
+            if self._ended is None:
+                self._sent = sent
+                self._outbox.put(message)
+                return
+        self._peer.stream_ended(self, sent, self._ended)
+
+    def close(self) -> None:
+        self._outbox.put(None)
+        self._rpc.cancel()
+
+    def _read(self) -> None:
+        error: Any
+        try:
+            for message in self._rpc:
+                self._deliver(message)
+            error = CallFailedError(FailureKind.UNREACHABLE, "it closed the connection")
+        except Exception as caught:
+            error = caught
+        self._outbox.put(None)
+        with self._lock:
+            self._ended = error
+            sent, self._sent = self._sent, None
+        self._peer.stream_ended(self, sent, error)
+
+    def _deliver(self, message: bytes) -> None:
+        with self._lock:
+            sent, self._sent = self._sent, None
+        if sent is None:
+            raise CallFailedError(FailureKind.ERROR, "it answered without having been asked")
+        request, future, _ = sent
+        try:
+            reply = _reply(decode_stream_answer(message), len(request), len(message))
+        except CallFailedError as error:
+            self._peer.stream_is_idle(self)
+            future.set_exception(error)
+        else:
+            self._peer.stream_is_idle(self)
+            future.set_result(reply)
+
+
+def _reply(answer: ModelAnswer, sent_bytes: int, received_bytes: int) -> CallReply:
+    return CallReply(answer.tensors, answer.report, sent_bytes, received_bytes)
+
+
+def _failure(error: Any, address: str) -> CallFailedError:
+    if isinstance(error, CallFailedError):
+        return error
+    code = error.code() if isinstance(error, grpc.RpcError) else None
+    kind = _KIND_OF_STATUS.get(code, FailureKind.ERROR)
+    return CallFailedError(kind, _reason(error, address))
+
+
+def _reason(error: Any, address: str) -> str:
+    code = error.code() if isinstance(error, grpc.RpcError) else None
+    if code is grpc.StatusCode.UNAVAILABLE:
+        return f"{address} cannot be reached"
+    if code is grpc.StatusCode.DEADLINE_EXCEEDED:
+        return f"{address} did not answer in time"
+    details = error.details() if isinstance(error, grpc.RpcError) else None
+    return str(details or error or type(error).__name__).strip().splitlines()[0].rstrip(".")

@@ -1,0 +1,145 @@
+"""The methods of GRPCInferenceService that a host offers, and what each error becomes."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator
+from importlib.metadata import PackageNotFoundError, version
+from typing import Any
+
+import grpc
+from tritonclient.grpc import service_pb2 as pb
+
+from partc.bundle.manifest import TensorSpec
+from partc.errors import HostUnreachableError, PartcError, RequestError
+from partc.runtime.models import HostedModels
+from partc.runtime.transport import CallFailedError, FailureKind
+from partc.runtime.wire.client import SERVICE
+from partc.runtime.wire.datatypes import datatype_of
+from partc.runtime.wire.messages import (
+    decode_request,
+    encode_answer,
+    encode_stream_answer,
+    encode_stream_failure,
+    request_label,
+)
+
+_STATUS_OF_KIND = {
+    FailureKind.REFUSED: grpc.StatusCode.INVALID_ARGUMENT,
+    FailureKind.OTHER_BUNDLE: grpc.StatusCode.NOT_FOUND,
+    FailureKind.LOST_STATE: grpc.StatusCode.FAILED_PRECONDITION,
+    FailureKind.BUSY: grpc.StatusCode.RESOURCE_EXHAUSTED,
+    FailureKind.DEADLINE: grpc.StatusCode.DEADLINE_EXCEEDED,
+}
+
+_log = logging.getLogger(__name__)
+
+
+class InferenceService:
+    """Answers requests for the models of one host."""
+
+    def __init__(self, models: HostedModels, host: str) -> None:
+        self._models = models
+        self._host = host
+
+    def handler(self) -> grpc.GenericRpcHandler:
+        """For `grpc.Server.add_generic_rpc_handlers`."""
+        plain = {
+            "ServerLive": (self._server_live, pb.ServerLiveRequest),
+            "ServerReady": (self._server_ready, pb.ServerReadyRequest),
+            "ServerMetadata": (self._server_metadata, pb.ServerMetadataRequest),
+            "ModelReady": (self._model_ready, pb.ModelReadyRequest),
+            "ModelMetadata": (self._model_metadata, pb.ModelMetadataRequest),
+        }
+        methods = {
+            name: grpc.unary_unary_rpc_method_handler(
+                method,
+                request_deserializer=request_type.FromString,
+                response_serializer=_serialised,
+            )
+            for name, (method, request_type) in plain.items()
+        }
+        # Inference messages pass gRPC as they are; `messages` reads and makes them.
+        methods["ModelInfer"] = grpc.unary_unary_rpc_method_handler(self._infer)
+        methods["ModelStreamInfer"] = grpc.stream_stream_rpc_method_handler(self._infer_stream)
+        return grpc.method_handlers_generic_handler(SERVICE, methods)
+
+    def _server_live(self, request: Any, context: Any) -> Any:
+        return pb.ServerLiveResponse(live=True)
+
+    def _server_ready(self, request: Any, context: Any) -> Any:
+        return pb.ServerReadyResponse(ready=True)
+
+    def _server_metadata(self, request: Any, context: Any) -> Any:
+        return pb.ServerMetadataResponse(
+            name=f"partc host {self._host}", version=partc_version(), extensions=[]
+        )
+
+    def _model_ready(self, request: Any, context: Any) -> Any:
+        return pb.ModelReadyResponse(ready=request.name in self._models.names)
+
+    def _model_metadata(self, request: Any, context: Any) -> Any:
+        try:
+            inputs, outputs = self._models.signature(request.name)
+            return pb.ModelMetadataResponse(
+                name=request.name,
+                versions=["1"],
+                platform="partc",
+                inputs=[_tensor_metadata(spec) for spec in inputs],
+                outputs=[_tensor_metadata(spec) for spec in outputs],
+            )
+        except (CallFailedError, PartcError) as error:
+            kind, sentence = explain(error)
+            context.abort(status_of(kind), sentence)
+
+    def _infer(self, message: bytes, context: Any) -> bytes | None:
+        try:
+            return encode_answer(self._models.answer(decode_request(message)))
+        except Exception as error:
+            kind, sentence = explain(error)
+        context.abort(status_of(kind), sentence)
+        return None
+
+    def _infer_stream(self, messages: Iterator[bytes], context: Any) -> Iterator[bytes]:
+        for message in messages:
+            try:
+                answer = encode_stream_answer(self._models.answer(decode_request(message)))
+            except Exception as error:
+                answer = encode_stream_failure(request_label(message), *explain(error))
+            yield answer
+
+
+def explain(error: Exception) -> tuple[FailureKind, str]:
+    """The kind of a failure, and one sentence for the caller."""
+    if isinstance(error, CallFailedError):
+        return error.kind, error.reason
+    if isinstance(error, RequestError) and not isinstance(error, HostUnreachableError):
+        return FailureKind.REFUSED, str(error)
+    if isinstance(error, PartcError):
+        return FailureKind.ERROR, str(error)
+    _log.error("a request failed unexpectedly", exc_info=error)
+    return FailureKind.ERROR, f"the host failed unexpectedly: {type(error).__name__}: {error}"
+
+
+def status_of(kind: FailureKind) -> grpc.StatusCode:
+    """The gRPC status of a failure."""
+    return _STATUS_OF_KIND.get(kind, grpc.StatusCode.INTERNAL)
+
+
+def partc_version() -> str:
+    """Of the installed package."""
+    try:
+        return version("partc")
+    except PackageNotFoundError:
+        return "unknown"
+
+
+def _serialised(message: Any) -> bytes:
+    return bytes(message.SerializeToString())
+
+
+def _tensor_metadata(spec: TensorSpec) -> Any:
+    shape = [-1] if spec.shape is None else [d if isinstance(d, int) else -1 for d in spec.shape]
+    return pb.ModelMetadataResponse.TensorMetadata(
+        name=spec.name, datatype=datatype_of(spec.dtype), shape=shape
+    )
