@@ -86,7 +86,7 @@ class Extractor:
             ir_version=self._graph.ir_version,
         )
         part.producer_name, part.producer_version = "partc", ""
-        cut = gs.export_onnx(part, do_type_check=False)
+        cut: onnx.ModelProto = gs.export_onnx(part, do_type_check=False)
         cut.graph.input.extend(inputs)
         cut.graph.output.extend(outputs)
         _repair(cut, self._model)
@@ -112,7 +112,7 @@ def _import(model: onnx.ModelProto) -> gs.Graph:
 
 def _export(graph: gs.Graph, original: onnx.ModelProto) -> onnx.ModelProto:
     graph.cleanup(recurse_subgraphs=False, recurse_functions=False)
-    model = gs.export_onnx(graph, do_type_check=False)
+    model: onnx.ModelProto = gs.export_onnx(graph, do_type_check=False)
     _copy_signature(original, model)
     _repair(model, original)
     model.ir_version = max(original.ir_version, OLDEST_IR_VERSION)

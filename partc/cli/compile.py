@@ -1,0 +1,148 @@
+"""partc compile."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+from partc.cli.console import (
+    json_option,
+    parse_shapes,
+    people,
+    print_json,
+    progress_of,
+    quiet_option,
+    read_arrays,
+    verbose_option,
+)
+
+
+@click.command("compile")
+@click.argument("model", type=click.Path(path_type=Path))
+@click.option(
+    "-t", "--topology", required=True, type=click.Path(path_type=Path),
+    help="TOML file of hosts and links.",
+)  # fmt: skip
+@click.option(
+    "-o", "--output", required=True, type=click.Path(path_type=Path),
+    help="Folder to write the bundle to.",
+)  # fmt: skip
+@click.option(
+    "--objective", type=click.Choice(["latency", "throughput", "energy"]), default="latency",
+    show_default=True, help="What the placement minimises.",
+)  # fmt: skip
+@click.option("--pipeline", metavar="TEXT", help="Passes to run, as name,name{option=value}.")
+@click.option(
+    "--input", "sample", type=click.Path(path_type=Path), metavar="X.npz",
+    help="Sample input: binds dynamic dimensions, and answers are compared on it.",
+)  # fmt: skip
+@click.option(
+    "--shape", "shapes", multiple=True, metavar="NAME=1,3,224,224",
+    help="Shape to plan for where the model leaves dimensions open; may be repeated.",
+)  # fmt: skip
+@click.option("--force", is_flag=True, help="Replace a bundle that is already there.")
+@click.option("--seed", type=int, default=0, show_default=True, help="Of drawn sample inputs.")
+@click.option("--no-store", is_flag=True, help="Measure everything anew and keep nothing.")
+@click.option("--no-check", is_flag=True, help="Do not verify the program after every pass.")
+@click.option("--time-passes", is_flag=True, help="Print the time of each pass.")
+@click.option(
+    "--dump-after", nargs=2, type=(str, click.Path(path_type=Path)), metavar="NAME DIR",
+    help="Write the program as text to DIR after pass NAME (or `all`).",
+)  # fmt: skip
+@json_option
+@quiet_option
+@verbose_option
+def command(
+    model: Path,
+    topology: Path,
+    output: Path,
+    objective: str,
+    pipeline: str | None,
+    sample: Path | None,
+    shapes: tuple[str, ...],
+    force: bool,
+    seed: int,
+    no_store: bool,
+    no_check: bool,
+    time_passes: bool,
+    dump_after: tuple[str, Path] | None,
+    as_json: bool,
+    quiet: bool,
+    verbose: bool,
+) -> None:
+    """Compile MODEL, an ONNX file, into a bundle for the hosts of a topology.
+
+    Measures the model, finds the provably best placement, checks that the parts give the whole
+    model's answers, and writes one folder with what every host needs, and a report.
+    """
+    import partc
+    from partc.pipeline import Dump, Observer, Timing
+    from partc.report.tables import print_compilation, print_timing
+
+    console = people(quiet)
+    timing = Timing()
+    observers: list[Observer] = [timing]
+    if dump_after is not None:
+        observers.append(Dump(*dump_after))
+    if verbose:
+        observers.append(
+            lambda event: console.print(
+                f"{event.applied.name}: {'; '.join(event.result.diagnostics) or 'done'} "
+                f"({event.duration_s:.2f} s)"
+            )
+        )
+    described = partc.Topology.load(topology)
+    with progress_of(console) as progress:
+        bundle = partc.compile(
+            model,
+            described,
+            output=output,
+            objective=objective,
+            pipeline=pipeline,
+            shapes=parse_shapes(shapes),
+            sample=read_arrays(sample, "--input") if sample else None,
+            force=force,
+            seed=seed,
+            use_store=not no_store,
+            check=not no_check,
+            progress=progress,
+            observers=observers,
+        )
+    if time_passes:
+        print_timing(console, timing.rows)
+    if as_json:
+        print_json(compilation_json(bundle))
+    else:
+        print_compilation(console, bundle.manifest)
+        console.print(f"Bundle: {output}   Report: {output / 'report.html'}")
+
+
+def compilation_json(bundle: Any) -> dict[str, Any]:
+    """What ``partc compile --json`` promises, from the manifest."""
+    manifest = bundle.manifest.model_dump(mode="json", by_alias=True)
+    certificate, verified = manifest["certificate"], manifest["verified"]
+    return {
+        "objective": certificate["objective"],
+        "predicted_s": certificate["predicted_s"],
+        "bound_s": certificate["bound_s"],
+        "gap": certificate["gap"],
+        "status": certificate["status"],
+        "solver": certificate["solver"],
+        "solve_s": certificate["solve_s"],
+        "maximum_flow_s": certificate["maximum_flow_s"],
+        "strategies": manifest["strategies"],
+        "verdict": manifest["verdict"],
+        "plan": {
+            "segments": manifest["plan"]["segments"],
+            "transfers": manifest["plan"]["transfers"],
+        },
+        "verified": {
+            "max_abs_error": verified["max_abs_error"],
+            "max_rel_error": verified["max_rel_error"],
+        },
+        "notices": manifest["notices"],
+        "pipeline": manifest["pipeline"],
+        "bundle": str(bundle.path),
+    }

@@ -1,0 +1,126 @@
+"""What commands share: where text goes, JSON, progress, and reading arrays and shapes."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import sys
+import zipfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from partc.errors import UsageError
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from partc.ir.program import Array
+    from partc.passes.contract import Progress
+
+json_option = click.option(
+    "--json", "as_json", is_flag=True, help="Print one JSON object on standard output."
+)
+quiet_option = click.option("-q", "--quiet", is_flag=True, help="Print errors only.")
+verbose_option = click.option("-v", "--verbose", is_flag=True, help="Say more.")
+
+
+def people(quiet: bool = False, to_stdout: bool = False) -> Console:
+    """A console for people: standard error, or standard output where that is what was asked."""
+    from rich.console import Console
+
+    return Console(stderr=not to_stdout, quiet=quiet, highlight=False, soft_wrap=not to_stdout)
+
+
+def print_json(data: Any) -> None:
+    """One JSON object on standard output, and nothing else."""
+    click.echo(json.dumps(data, indent=1, allow_nan=False, default=float))
+
+
+@contextlib.contextmanager
+def progress_of(console: Console) -> Iterator[Progress]:
+    """A progress line while something goes on; nothing where no terminal would show it."""
+    if console.quiet or not console.is_terminal:
+        yield lambda activity, fraction: None
+        return
+    from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+
+    columns = (SpinnerColumn(), TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn())
+    with Progress(*columns, console=console, transient=True) as bar:
+        task = bar.add_task("starting", total=None)
+
+        def show(activity: str, fraction: float | None) -> None:
+            total = None if fraction is None else 1.0
+            bar.update(task, description=activity, total=total, completed=fraction or 0.0)
+
+        yield show
+
+
+def read_arrays(path: Path, option: str) -> dict[str, Array]:
+    """The arrays of an ``.npz``, by name.
+
+    Raises:
+        UsageError: the file is missing or is not an ``.npz`` of plain arrays.
+    """
+    import numpy as np
+
+    if not path.exists():
+        raise UsageError(f"{option} {path} does not exist")
+    try:
+        with np.load(path, allow_pickle=False) as archive:
+            if not hasattr(archive, "files"):
+                raise UsageError(
+                    f"{option} {path} holds one array without a name; "
+                    "save with numpy.savez(file, NAME=array)"
+                )
+            arrays = {name: archive[name] for name in archive.files}
+    except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
+        raise UsageError(
+            f"{option} {path} is not an .npz file of plain arrays: {error}; "
+            "save with numpy.savez(file, NAME=array)"
+        ) from error
+    return {n: a.astype(object) if a.dtype.kind in "US" else a for n, a in arrays.items()}
+
+
+def write_arrays(path: Path, arrays: dict[str, Array]) -> None:
+    """Write an ``.npz`` beside its final name first, so that it is there whole or not at all."""
+    import numpy as np
+
+    plain: dict[str, Any] = {
+        name: array.astype(np.str_) if array.dtype.kind == "O" else array
+        for name, array in arrays.items()
+    }
+    unfinished = path.with_name(f".{path.name}.unfinished")
+    try:
+        with unfinished.open("wb") as file:
+            np.savez(file, allow_pickle=False, **plain)
+        unfinished.replace(path)
+    except OSError as error:
+        raise UsageError(f"{path} cannot be written: {error.strerror or error}") from error
+    finally:
+        unfinished.unlink(missing_ok=True)
+
+
+def parse_shapes(texts: tuple[str, ...]) -> dict[str, tuple[int, ...]]:
+    """``NAME=1,3,224,224`` options.
+
+    Raises:
+        UsageError: an option is not of that form.
+    """
+    shapes: dict[str, tuple[int, ...]] = {}
+    for text in texts:
+        name, equals, numbers = text.rpartition("=")
+        parts = [part.strip() for part in numbers.split(",")] if numbers.strip() else []
+        if not equals or not name or not all(part.isdecimal() and int(part) > 0 for part in parts):
+            raise UsageError(f"--shape {text!r} is not of the form NAME=1,3,224,224")
+        if name in shapes:
+            raise UsageError(f"--shape gives a shape for {name!r} twice")
+        shapes[name] = tuple(int(part) for part in parts)
+    return shapes
+
+
+def is_terminal() -> bool:
+    """Whether people look at standard error."""
+    return sys.stderr.isatty()

@@ -1,0 +1,116 @@
+"""The command line. Commands are loaded when they are called, so that ``--help`` is quick."""
+
+from __future__ import annotations
+
+import sys
+from importlib import import_module
+from typing import Any
+
+import click
+
+from partc import __version__
+
+# Name -> module and the line that --help shows, so that --help imports no command.
+_COMMANDS = {
+    "compile": ("compile", "Compile an ONNX model into a bundle for the hosts of a topology."),
+    "run": ("run", "Run a bundle on the host where requests start."),
+    "serve": ("serve", "Serve one host's segments of a bundle."),
+    "verify": ("verify", "Check a bundle: digests, and answers against the whole model."),
+    "inspect": ("inspect", "Show what a bundle holds and what was proven of it."),
+    "profile": ("profile", "Measure a model on a target of this machine."),
+    "solve": ("solve", "Solve a placement problem given as JSON."),
+    "targets": ("targets", "List targets, or show one."),
+    "passes": ("passes", "List passes with their options, or show one."),
+    "completion": ("completion", "Print the script that completes partc's words in a shell."),
+}
+
+
+class LazyGroup(click.Group):
+    """Knows its commands by name and imports one only to run it."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """All names, in the order of the work."""
+        return list(_COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """Import one command."""
+        if cmd_name not in _COMMANDS:
+            return None
+        module = import_module(f"partc.cli.{_COMMANDS[cmd_name][0]}")
+        command: click.Command = module.command
+        return command
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        """As click does, but with the closest name when there is no such command."""
+        if args and not args[0].startswith("-") and args[0] not in _COMMANDS:
+            from partc.suggest import unknown_name
+
+            ctx.fail(unknown_name("command", args[0], _COMMANDS))
+        return super().resolve_command(ctx, args)
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """The list of commands, without importing them."""
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, text) for name, (_, text) in _COMMANDS.items()])
+
+
+@click.group(
+    cls=LazyGroup,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+)
+@click.version_option(__version__, prog_name="partc")
+@click.option("--debug", is_flag=True, help="Show the traceback of an error.")
+@click.pass_context
+def partc(ctx: click.Context, debug: bool) -> None:
+    """Place a neural network on a device and the servers near it.
+
+    Compile a model for a topology of hosts and links, then serve the bundle on each server and
+    run it on the device. `partc COMMAND --help` tells more of each command.
+    """
+    ctx.obj = {"debug": debug}
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Run, and end with 0 (done), 1 (failed, with a sentence), 2 (wrong usage) or 130 (Ctrl-C)."""
+    sys.exit(run(arguments))
+
+
+def run(arguments: list[str] | None = None) -> int:
+    """As `main`, but give the exit code back."""
+    given = sys.argv[1:] if arguments is None else arguments
+    try:
+        result: Any = partc.main(args=given, prog_name="partc", standalone_mode=False)
+        return result if isinstance(result, int) else 0
+    except click.exceptions.Exit as stop:
+        return stop.exit_code
+    except (click.Abort, KeyboardInterrupt):
+        click.echo("partc: interrupted; nothing half-written was left behind", err=True)
+        return 130
+    except click.ClickException as error:
+        error.show()
+        return error.exit_code
+    except BrokenPipeError:
+        sys.stderr.close()
+        return 1
+    except Exception as error:
+        return _explain(error, "--debug" in given)
+
+
+def _explain(error: Exception, debug: bool) -> int:
+    from partc.errors import PartcError
+
+    if debug:
+        import traceback
+
+        traceback.print_exception(error)
+    if isinstance(error, PartcError):
+        click.echo(f"partc: {error.message}", err=True)
+        return error.exit_code
+    click.echo(
+        f"partc: unexpected {type(error).__name__}: {error}; "
+        "this is a defect of partc, run `partc --debug ...` for the traceback and report it",
+        err=True,
+    )
+    return 1

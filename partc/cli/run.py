@@ -1,0 +1,121 @@
+"""partc run."""
+
+from __future__ import annotations
+
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+import click
+
+from partc.cli.console import (
+    json_option,
+    people,
+    print_json,
+    quiet_option,
+    read_arrays,
+    write_arrays,
+)
+
+
+@click.command("run")
+@click.argument("bundle", type=click.Path(path_type=Path))
+@click.option(
+    "--input", "input_path", type=click.Path(path_type=Path), metavar="X.npz",
+    help="Arrays by input name; the bundle's golden input if not given.",
+)  # fmt: skip
+@click.option(
+    "--output", "output_path", type=click.Path(path_type=Path), metavar="Y.npz",
+    help="Write the outputs there.",
+)  # fmt: skip
+@click.option(
+    "--local", is_flag=True,
+    help="Start the other hosts here, joined by links emulated as the topology says.",
+)  # fmt: skip
+@click.option(
+    "--repeat", type=click.IntRange(min=1), default=1, show_default=True,
+    help="Send the request this often; latencies are then of all of them.",
+)  # fmt: skip
+@click.option(
+    "--address", "addresses", multiple=True, metavar="NAME=HOST:PORT",
+    help="Where a host listens, instead of the topology's address; may be repeated.",
+)  # fmt: skip
+@click.option("--deadline", type=float, metavar="SECONDS", help="Longest wait for another host.")
+@click.option(
+    "--fallback", type=click.Choice(["preload", "lazy", "none"]), default="preload",
+    show_default=True, help="When to load what finishes a request if a host fails.",
+)  # fmt: skip
+@json_option
+@quiet_option
+def command(
+    bundle: Path,
+    input_path: Path | None,
+    output_path: Path | None,
+    local: bool,
+    repeat: int,
+    addresses: tuple[str, ...],
+    deadline: float | None,
+    fallback: str,
+    as_json: bool,
+    quiet: bool,
+) -> None:
+    """Run BUNDLE on the host where requests start, the device.
+
+    A host that cannot be reached or does not answer in time is not the end of a request: the
+    device finishes it from what it still holds, and says so.
+    """
+    from partc.bundle.reader import Bundle
+    from partc.errors import UsageError
+    from partc.report.tables import print_answer
+    from partc.runtime.device import open_bundle
+    from partc.runtime.local import LocalDeployment
+    from partc.runtime.server import parse_addresses
+
+    if deadline is not None and not deadline > 0:
+        raise UsageError(f"--deadline must be above 0 seconds, but it is {deadline:g}")
+    opened = Bundle.open(bundle)
+    feeds = read_arrays(input_path, "--input") if input_path else opened.golden()[0]
+    with ExitStack() as stack:
+        if local:
+            if addresses:
+                raise UsageError("--local chooses the addresses itself; leave --address out")
+            local_hosts = LocalDeployment(bundle, deadline_s=deadline, fallback=fallback)
+            deployment = stack.enter_context(local_hosts).device
+        else:
+            deployment = stack.enter_context(
+                open_bundle(
+                    bundle,
+                    addresses=parse_addresses(list(addresses)),
+                    deadline_s=deadline,
+                    fallback=fallback,
+                )
+            )
+        answers = [deployment.request(feeds) for _ in range(repeat)]
+    if output_path is not None:
+        write_arrays(output_path, answers[-1].outputs)
+    if as_json:
+        print_json(_run_json(opened, answers, output_path))
+    else:
+        print_answer(people(quiet), opened.manifest, answers)
+
+
+def _run_json(opened: Any, answers: list[Any], output_path: Path | None) -> dict[str, Any]:
+    import statistics
+
+    last = answers[-1]
+    return {
+        "latency_s": statistics.median(answer.latency_s for answer in answers),
+        "latencies_s": [answer.latency_s for answer in answers],
+        "predicted_s": opened.manifest.certificate.predicted_s,
+        "segments": [
+            {"id": s.segment, "host": s.host, "measured_s": s.seconds} for s in last.segments
+        ],
+        "bytes_sent": last.sent_bytes,
+        "finished_locally": any(answer.finished_locally for answer in answers),
+        "failures": [failure for answer in answers for failure in answer.failures],
+        "outputs": {
+            name: {"dtype": array.dtype.name, "shape": list(array.shape)}
+            for name, array in last.outputs.items()
+        },
+        "output": str(output_path) if output_path else None,
+    }

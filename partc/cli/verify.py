@@ -1,0 +1,40 @@
+"""partc verify."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from partc.cli.console import json_option, people, print_json, quiet_option
+
+
+@click.command("verify")
+@click.argument("bundle", type=click.Path(path_type=Path))
+@json_option
+@quiet_option
+def command(bundle: Path, as_json: bool, quiet: bool) -> None:
+    """Check every file of BUNDLE against its digest, and run its segments on the golden input.
+
+    The outputs must be those of the whole model that were stored at compile time.
+    """
+    from partc.verification import verify_bundle
+
+    result = verify_bundle(bundle)
+    if as_json:
+        print_json(
+            {
+                "bundle": str(bundle),
+                "files": result.files,
+                "verified": {
+                    "max_abs_error": result.max_abs_error,
+                    "max_rel_error": result.max_rel_error,
+                },
+            }
+        )
+    else:
+        people(quiet).print(
+            f"{bundle}: {result.files} files intact; segments give the whole model's answers "
+            f"(largest error {result.max_abs_error:.3g} absolute, {result.max_rel_error:.3g} "
+            "relative)"
+        )
