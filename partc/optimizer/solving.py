@@ -10,17 +10,17 @@ import numpy as np
 import numpy.typing as npt
 
 from partc.errors import OptimizerError, UsageError
-from partc.optimizer.bus_model import BusModel
 from partc.optimizer.cbc import run_cbc
+from partc.optimizer.conflicts import conflicting_constraints
 from partc.optimizer.evaluation import evaluate
 from partc.optimizer.highs import RawResult, run_highs
 from partc.optimizer.instance import Instance, NoHostLeftError, build_instance
 from partc.optimizer.linear import Arrays
+from partc.optimizer.models import build_model
 from partc.optimizer.placement_model import PlacementModel
 from partc.optimizer.problem import Problem
 from partc.optimizer.simple_plans import baselines
 from partc.optimizer.solution import Solution, Status, solution_of
-from partc.optimizer.tree_model import TreeModel
 from partc.optimizer.watchdog import solve_guarded
 
 _TARGET_OBJECTIVE = 1e4  # what the optimum should be in the model's units
@@ -28,6 +28,7 @@ _SMALLEST_OBJECTIVE = 10.0  # below this, rounding shows and the model is built 
 _PROVEN = 1e-6  # relative difference of objective and bound that counts as none
 _RELATIVE_ERROR = 1e-5  # of the solver's objective against the evaluator's
 _SMALL_ROWS = 20_000
+_QUICK = ("device-only", "edge-only", "greedy")
 
 
 def solve(problem: Problem, *, time_limit_s: float | None = None, gap: float = 0.0) -> Solution:
@@ -49,12 +50,6 @@ def solve(problem: Problem, *, time_limit_s: float | None = None, gap: float = 0
     return _Solve(problem, time_limit_s, gap).run()
 
 
-def build_model(instance: Instance, seconds_scale: float) -> PlacementModel:
-    """The integer program of an instance; costs are multiplied by `seconds_scale`."""
-    kind = TreeModel if instance.problem.bus is None else BusModel
-    return kind(instance, seconds_scale)
-
-
 @dataclass
 class _Solve:
     problem: Problem
@@ -67,7 +62,7 @@ class _Solve:
             instance = build_instance(self.problem)
         except NoHostLeftError:
             return self._infeasible()
-        known = baselines(self.problem).best()
+        known = baselines(self.problem, names=_QUICK).best()
         reference = known.objective if known is not None and known.objective else None
         scale = _TARGET_OBJECTIVE / (reference or self._typical_cost(instance))
         while True:
@@ -228,4 +223,5 @@ class _Solve:
             "infeasible",
             solver="highs, cbc",
             solve_s=time.perf_counter() - self.began,
+            conflicts=conflicting_constraints(self.problem),
         )
