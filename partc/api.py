@@ -11,10 +11,11 @@ import onnx
 from partc.bundle.reader import Bundle
 from partc.bundle.writer import refuse_existing
 from partc.errors import UsageError
+from partc.ir.cost import MessageCost
 from partc.ir.program import Array, Program
 from partc.ir.topology import Topology
 from partc.measure.store import CostStore
-from partc.passes.contract import Context, Progress, no_progress
+from partc.passes.contract import TYPICAL_MESSAGE_COST, Context, Progress, no_progress
 from partc.passes.ingest.read_model import read_model
 from partc.pipeline import DEFAULT_PIPELINE, Observer, Pipeline
 
@@ -111,7 +112,11 @@ def _parse(text: str | None) -> Pipeline:
     return Pipeline.parse(DEFAULT_PIPELINE if text is None else text)
 
 
-def _message_cost(topology: Topology, store: CostStore | None, progress: Progress) -> Any:
-    from partc.passes.contract import TYPICAL_MESSAGE_COST
+def _message_cost(
+    topology: Topology, store: CostStore | None, progress: Progress
+) -> MessageCost:
+    if all(link.fixed_ms is not None for link in topology.links):
+        return TYPICAL_MESSAGE_COST  # the topology says it for every link, or there is none
+    from partc.message_cost import measured_message_cost
 
-    return TYPICAL_MESSAGE_COST
+    return measured_message_cost(store, progress)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from contextlib import ExitStack
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import click
 
@@ -55,7 +55,7 @@ def command(
     repeat: int,
     addresses: tuple[str, ...],
     deadline: float | None,
-    fallback: str,
+    fallback: Literal["preload", "lazy", "none"],
     as_json: bool,
     quiet: bool,
 ) -> None:
@@ -80,7 +80,7 @@ def command(
             if addresses:
                 raise UsageError("--local chooses the addresses itself; leave --address out")
             local_hosts = LocalDeployment(bundle, deadline_s=deadline, fallback=fallback)
-            deployment = stack.enter_context(local_hosts).device
+            deployment = stack.enter_context(local_hosts).deployment
         else:
             deployment = stack.enter_context(
                 open_bundle(
