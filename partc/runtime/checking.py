@@ -19,8 +19,13 @@ def dtype_name(array: Array) -> str:
     return "string" if array.dtype.kind in "OUS" else array.dtype.name
 
 
-def checked_tensors(given: Mapping[str, Any], specs: Sequence[TensorSpec]) -> dict[str, Array]:
+def checked_tensors(
+    given: Mapping[str, Any], specs: Sequence[TensorSpec], what: str = "input"
+) -> dict[str, Array]:
     """``given`` as arrays, when it is exactly what ``specs`` asks for.
+
+    Args:
+        what: the word for a tensor in the sentences.
 
     Raises:
         RequestError: a tensor is missing, unknown, or of another type, rank or shape.
@@ -28,14 +33,17 @@ def checked_tensors(given: Mapping[str, Any], specs: Sequence[TensorSpec]) -> di
     known = {spec.name: spec for spec in specs}
     for name in given:
         if name not in known:
-            raise RequestError(unknown_name("input", str(name), known))
+            raise RequestError(unknown_name(what, str(name), known))
     missing = [name for name in known if name not in given]
     if missing:
         raise RequestError(
-            f"input {missing[0]!r} is missing; it is a {describe(known[missing[0]])}"
+            f"{what} {missing[0]!r} is missing; it is a {describe(known[missing[0]])}"
         )
     symbols: dict[str, tuple[int, str]] = {}
-    return {name: _checked(np.asarray(given[name]), known[name], symbols) for name in known}
+    return {
+        name: _checked(np.asarray(given[name]), spec, f"{what} {name!r}", symbols)
+        for name, spec in known.items()
+    }
 
 
 def describe(spec: TensorSpec) -> str:
@@ -50,40 +58,39 @@ def _shape_text(shape: Sequence[int | str | None]) -> str:
     return f"({dims},)" if len(shape) == 1 else f"({dims})"
 
 
-def _checked(array: Array, spec: TensorSpec, symbols: dict[str, tuple[int, str]]) -> Array:
+def _checked(
+    array: Array, spec: TensorSpec, label: str, symbols: dict[str, tuple[int, str]]
+) -> Array:
     given_dtype = dtype_name(array)
     if given_dtype != spec.dtype or not array.dtype.isnative:
         given = given_dtype if array.dtype.isnative else f"byte-swapped {given_dtype}"
-        raise RequestError(f"input {spec.name!r} must be a {describe(spec)}, but {given} was given")
+        raise RequestError(f"{label} must be a {describe(spec)}, but {given} was given")
     if spec.shape is not None:
-        _check_shape(array.shape, spec, spec.shape, symbols)
+        _check_shape(array.shape, spec.shape, label, symbols)
     if array.dtype.kind in "US":
         array = array.astype(object)
     if array.dtype.kind == "O" and not all(isinstance(x, str | bytes) for x in array.flat):
-        raise RequestError(f"input {spec.name!r} must hold text only; give str or bytes elements")
+        raise RequestError(f"{label} must hold text only; give str or bytes elements")
     return array
 
 
 def _check_shape(
     given: tuple[int, ...],
-    spec: TensorSpec,
     shape: Sequence[int | str | None],
+    label: str,
     symbols: dict[str, tuple[int, str]],
 ) -> None:
     if len(given) != len(shape) or any(
         isinstance(dim, int) and dim != size for dim, size in zip(shape, given, strict=True)
     ):
-        raise RequestError(
-            f"input {spec.name!r} must have shape {_shape_text(shape)}, but {given} was given"
-        )
+        raise RequestError(f"{label} must have shape {_shape_text(shape)}, but {given} was given")
     for dim, size in zip(shape, given, strict=True):
         if not isinstance(dim, str) or not _names_one_size(dim):
             continue
-        bound, by = symbols.setdefault(dim, (size, spec.name))
+        bound, by = symbols.setdefault(dim, (size, label))
         if bound != size:
             raise RequestError(
-                f"dimension {dim!r} is {bound} in input {by!r} and {size} in input {spec.name!r}; "
-                "it must be the same"
+                f"dimension {dim!r} is {bound} in {by} and {size} in {label}; it must be the same"
             )
 
 

@@ -15,6 +15,7 @@ import numpy as np
 
 from partc.bundle.manifest import CallEntry, SegmentEntry
 from partc.errors import HostUnreachableError, RequestError
+from partc.runtime.checking import checked_tensors
 from partc.runtime.health import PeerHealth
 from partc.runtime.held import HeldRequests
 from partc.runtime.host_plan import HostPlan
@@ -254,19 +255,19 @@ class _Work:
                 received_bytes=reply.received_bytes,
             )
         )
-        missing = [name for name in call.outputs if name not in reply.tensors]
-        if missing:
-            reason = f"its answer lacks tensor {missing[0]!r}"
+        try:
+            specs = self._plan.specs(call.outputs)
+            self._tensors.update(checked_tensors(reply.tensors, specs, what="output"))
+        except RequestError as error:
+            reason = f"its answer is not what the plan says: {error}"
             self._failed(call, CallFailedError(FailureKind.ERROR, reason))
-            return
-        self._tensors.update(reply.tensors)
 
     def _failed(self, call: CallEntry, failure: CallFailedError) -> None:
         if failure.kind is FailureKind.REFUSED:
             raise RequestError(f"host {call.host!r} refused the request: {failure.reason}")
         self._executor.note_failure(call.host, failure)
         self._failed_hosts.add(call.host)
-        self.report.failures.append(f"Host {call.host!r} failed: {failure.reason}.")
+        self.report.failures.append(f"Host {call.host!r} failed: {failure.reason.rstrip('.')}.")
         self._replace(call)
 
     def _replace(self, call: CallEntry) -> None:

@@ -36,6 +36,7 @@ class LocalDeployment:
 
     Attributes:
         deployment: the root host.
+        addresses: where each other host listens, not counting relays.
 
     Raises:
         BundleError: the bundle is not usable.
@@ -61,7 +62,7 @@ class LocalDeployment:
         self._calls = list(dict.fromkeys((c.caller, c.host) for c in plan.calls if c.caller))
         self._links: list[_EmulatedLink] = []
         self._hosts: dict[str, Child] = {}
-        self._addresses: dict[str, str] = {}
+        self.addresses: dict[str, str] = {}
         try:
             if emulate_links:
                 self._start_links()
@@ -100,7 +101,7 @@ class LocalDeployment:
     def restart_host(self, name: str) -> None:
         """Start a host again, at the same address, and wait until it is ready."""
         self._child(name).kill()
-        self._hosts[name] = self._launch(name, listen=self._addresses[name])
+        self._hosts[name] = self._launch(name, listen=self.addresses[name])
         self._await_host(name)
 
     def cut_link(self, one: str, other: str) -> None:
@@ -194,9 +195,9 @@ class LocalDeployment:
         )
 
     def _await_host(self, name: str) -> None:
-        self._addresses[name] = self._hosts[name].ready_line(START_TIMEOUT_S)
+        self.addresses[name] = self._hosts[name].ready_line(START_TIMEOUT_S)
         for link in self._links:
-            link.set_target(name, self._addresses[name])
+            link.set_target(name, self.addresses[name])
 
     def _addresses_for(self, caller: str) -> dict[str, str]:
         addresses: dict[str, str] = {}
@@ -205,7 +206,7 @@ class LocalDeployment:
                 continue
             relayed = [link.address_of(caller, host) for link in self._links]
             found = next((address for address in relayed if address is not None), None)
-            addresses[host] = found or self._addresses[host]
+            addresses[host] = found or self.addresses[host]
         return addresses
 
     def __enter__(self) -> Self:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import uuid
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -10,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from partc.bundle.manifest import TensorSpec
-from partc.errors import RequestError
+from partc.errors import HostUnreachableError, PartcError, RequestError
 from partc.runtime.checking import checked_tensors
 from partc.runtime.executor import Executor
 from partc.runtime.transport import CallFailedError, FailureKind, Report
@@ -19,6 +20,8 @@ from partc.suggest import unknown_name
 Array = np.ndarray[Any, np.dtype[Any]]
 
 MAX_REQUEST_ID_LENGTH = 128
+
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -113,9 +116,22 @@ class HostedModels:
             return request.request
         if len(self._plan.calls) > 1:
             raise RequestError(
-                f"call {request.model!r} shares tensors with other calls of its request; give the request an id"
+                f"call {request.model!r} shares tensors with other calls of its request; "
+                "give the request an id"
             )
         return uuid.uuid4().hex
+
+
+def explain(error: Exception) -> tuple[FailureKind, str]:
+    """The kind of a failure, and one sentence for the caller."""
+    if isinstance(error, CallFailedError):
+        return error.kind, error.reason
+    if isinstance(error, RequestError) and not isinstance(error, HostUnreachableError):
+        return FailureKind.REFUSED, str(error)
+    if isinstance(error, PartcError):
+        return FailureKind.ERROR, str(error)
+    _log.error("a request failed unexpectedly", exc_info=error)
+    return FailureKind.ERROR, f"the host failed unexpectedly: {type(error).__name__}: {error}"
 
 
 def _wanted(requested: tuple[str, ...], outputs: list[TensorSpec]) -> tuple[str, ...]:

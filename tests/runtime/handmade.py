@@ -7,6 +7,7 @@ of numpy and any tensor that is lost, stale or swapped shows.
 from __future__ import annotations
 
 import hashlib
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -29,6 +30,7 @@ from partc.bundle.manifest import (
     SegmentEntry,
     StepEntry,
     TensorSpec,
+    TransferEntry,
     VerificationEntry,
 )
 from partc.ir.topology import Topology
@@ -205,7 +207,7 @@ def write_bundle(folder: Path, drawing: Drawing) -> Path:
                 )
                 for p in drawing.pieces
             ],
-            transfers=[],
+            transfers=_transfers(drawing, tensors),
             calls=list(drawing.calls),
         ),
         blocks=[],
@@ -227,6 +229,35 @@ def write_bundle(folder: Path, drawing: Drawing) -> Path:
     )
     (folder / MANIFEST_NAME).write_text(manifest.to_json(), encoding="utf-8")
     return folder
+
+
+def _transfers(drawing: Drawing, tensors: Mapping[str, Tensor]) -> list[TransferEntry]:
+    moved = [
+        (name, *ends)
+        for call in drawing.calls
+        if call.caller is not None
+        for names, ends in (
+            (call.inputs, (call.caller, call.host)),
+            (call.outputs, (call.host, call.caller)),
+        )
+        for name in names
+    ]
+    entries: list[TransferEntry] = []
+    for name, sender, receiver in moved:
+        size_bytes = 4 * math.prod(tensors[name].spec.planned_shape or [1])
+        seconds = drawing.rtt_ms / 2e3 + size_bytes * 8e-6 / drawing.bandwidth_mbit_s
+        entries.append(
+            TransferEntry.model_validate(
+                {
+                    "tensor": name,
+                    "from": sender,
+                    "to": receiver,
+                    "bytes": size_bytes,
+                    "predicted_s": seconds,
+                }
+            )
+        )
+    return entries
 
 
 def _entry(path: Path) -> FileEntry:

@@ -148,3 +148,28 @@ def slow_server(slowdown: float = 200.0, rounds: int = 200, **settings: Any) -> 
         slowdown={"server": slowdown},
         **settings,
     )
+
+
+def chain_called_twice(**settings: Any) -> Drawing:
+    """device, gateway+server, device, gateway+server: both keep tensors. y = 6 x + 30 x."""
+    return Drawing(
+        tensors=tensors("x", "t", "g", "z", "u", "y"),
+        inputs=("x",),
+        outputs=("y",),
+        pieces=(
+            scaling("s0", "camera", "x", 2.0, "t"),
+            scaling("s1", "gateway", "t", 1.5, "g"),
+            scaling("s2", "server", "g", 2.0, "z"),
+            scaling("s3", "camera", "g", 10.0, "u"),
+            adding("s4", "server", "z", "u", "y"),
+        ),
+        calls=(
+            call("c0", None, "camera", ["x"], ["y"], ["s0", "c1", "s3", "c3"]),
+            call("c1", "camera", "gateway", ["t"], ["g"], ["s1", "c2"], is_last=False),
+            call("c2", "gateway", "server", ["g"], [], ["s2"], is_last=False),
+            call("c3", "camera", "gateway", ["u"], ["y"], ["c4"]),
+            call("c4", "gateway", "server", ["u"], ["y"], ["s4"]),
+        ),
+        links=(("camera", "gateway"), ("gateway", "server")),
+        **settings,
+    )

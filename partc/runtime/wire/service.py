@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Iterator
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
@@ -11,8 +10,8 @@ import grpc
 from tritonclient.grpc import service_pb2 as pb
 
 from partc.bundle.manifest import TensorSpec
-from partc.errors import HostUnreachableError, PartcError, RequestError
-from partc.runtime.models import HostedModels
+from partc.errors import PartcError
+from partc.runtime.models import HostedModels, explain
 from partc.runtime.transport import CallFailedError, FailureKind
 from partc.runtime.wire.client import SERVICE
 from partc.runtime.wire.datatypes import datatype_of
@@ -31,8 +30,6 @@ _STATUS_OF_KIND = {
     FailureKind.BUSY: grpc.StatusCode.RESOURCE_EXHAUSTED,
     FailureKind.DEADLINE: grpc.StatusCode.DEADLINE_EXCEEDED,
 }
-
-_log = logging.getLogger(__name__)
 
 
 class InferenceService:
@@ -107,18 +104,6 @@ class InferenceService:
             except Exception as error:
                 answer = encode_stream_failure(request_label(message), *explain(error))
             yield answer
-
-
-def explain(error: Exception) -> tuple[FailureKind, str]:
-    """The kind of a failure, and one sentence for the caller."""
-    if isinstance(error, CallFailedError):
-        return error.kind, error.reason
-    if isinstance(error, RequestError) and not isinstance(error, HostUnreachableError):
-        return FailureKind.REFUSED, str(error)
-    if isinstance(error, PartcError):
-        return FailureKind.ERROR, str(error)
-    _log.error("a request failed unexpectedly", exc_info=error)
-    return FailureKind.ERROR, f"the host failed unexpectedly: {type(error).__name__}: {error}"
 
 
 def status_of(kind: FailureKind) -> grpc.StatusCode:
