@@ -1,0 +1,1 @@
+"""Scripts behind every figure in README and docs: ``python -m benchmarks.NAME``."""
