@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 import signal
 import sys
 import threading
@@ -205,7 +206,8 @@ def _print_line(text: str) -> None:
 
 
 def _stop_after_input(stop: threading.Event) -> None:
-    while sys.stdin.buffer.read(1 << 16):
+    # Not through sys.stdin: its lock, held in a daemon thread, would crash the interpreter's exit.
+    while os.read(0, 1 << 16):
         pass
     stop.set()
 
