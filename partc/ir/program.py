@@ -26,8 +26,8 @@ class Op:
     Attributes:
         inputs: tensors it reads, its bodies' captures included; without weights.
         weights: initializers it reads, its bodies' captures included.
-        is_constant: depends on nothing but weights, so every host that needs it computes it
-            anew and it never crosses a link.
+        is_constant: depends on nothing but weights and is no output, so every host that needs
+            it computes it anew and it never crosses a link.
     """
 
     name: str
@@ -251,6 +251,7 @@ def is_random(node: onnx.NodeProto) -> bool:
 
 def _ops(model: onnx.ModelProto, weights: frozenset[str]) -> Iterable[Op]:
     constant: set[str] = set()
+    graph_outputs = {output.name for output in model.graph.output}
     random_functions = {
         (f.domain, f.name) for f in model.functions if any(is_random(n) for n in f.node)
     }
@@ -258,12 +259,13 @@ def _ops(model: onnx.ModelProto, weights: frozenset[str]) -> Iterable[Op]:
         captures = list(captured_names(node))
         read = [name for name in dict.fromkeys((*node.input, *captures)) if name]
         tensors = tuple(name for name in read if name not in weights)
+        outputs = tuple(name for name in node.output if name)
         is_constant = (
             all(name in constant for name in tensors)
+            and graph_outputs.isdisjoint(outputs)
             and not is_random(node)
             and (node.domain, node.op_type) not in random_functions
         )
-        outputs = tuple(name for name in node.output if name)
         if is_constant:
             constant.update(outputs)
         yield Op(

@@ -10,6 +10,7 @@ from typing import Annotated, Any, Self
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from partc.errors import TopologyError
+from partc.ir.constraints import Constraints
 from partc.suggest import unknown_name
 
 _HOST_NAME = re.compile(r"^[A-Za-z0-9][A-Za-z0-9._-]{0,62}$")
@@ -98,6 +99,7 @@ class Topology(_Strict):
     hosts: dict[str, Host]
     links: tuple[Link, ...] = ()
     io: Io = Io()
+    constraints: Constraints = Constraints()
 
     @model_validator(mode="after")
     def _is_consistent(self) -> Self:
@@ -119,6 +121,8 @@ class Topology(_Strict):
         for what, homes in (("inputs", self.io.inputs), ("outputs", self.io.outputs)):
             for host in [homes] if isinstance(homes, str) else (homes or {}).values():
                 self._known_host(host, f"[io] {what}")
+        for host in sorted(self.constraints.hosts()):
+            self._known_host(host, "[constraints]")
         unreached = set(self.hosts) - self._reachable(next(iter(self.hosts)))
         if unreached:
             raise ValueError(
@@ -221,6 +225,11 @@ def _first_sentence(error: ValidationError) -> str:
 
 
 def _known_keys(location: tuple[int | str, ...]) -> list[str]:
-    sections: dict[str, type[BaseModel]] = {"hosts": Host, "links": Link, "io": Io}
+    sections: dict[str, type[BaseModel]] = {
+        "hosts": Host,
+        "links": Link,
+        "io": Io,
+        "constraints": Constraints,
+    }
     section = sections[str(location[0])] if len(location) > 1 else Topology
     return list(section.model_fields)

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 from dataclasses import dataclass
 
 import numpy as np
 
+from partc.errors import InfeasibleError
 from partc.ir.plan import Plan, SweepPoint, Verdict
 from partc.ir.program import Program
 from partc.ir.topology import Topology
-from partc.optimizer import Problem, Solution, break_even, evaluate, minimum_cut, solve
+from partc.optimizer import BreakEven, Problem, Solution, break_even, evaluate, minimum_cut, solve
 from partc.optimizer.cutting import why_not_a_cut
 from partc.passes.lower.schedule import root_host
 from partc.passes.partition.problem import placement_problem
@@ -29,7 +31,6 @@ class BandwidthStudy:
 
     program: Program
     topology: Topology
-    monotone: bool
 
     @property
     def declared_mbit_s(self) -> float:
@@ -42,7 +43,6 @@ class BandwidthStudy:
         return placement_problem(
             self.program,
             self.topology,
-            monotone=self.monotone,
             bandwidth_factor=mbit_s / self.declared_mbit_s,
         )
 
@@ -54,11 +54,9 @@ class BandwidthStudy:
         return solve(problem).require_plan()
 
 
-def sweep(
-    program: Program, topology: Topology, plan: Plan, monotone: bool
-) -> tuple[SweepPoint, ...]:
+def sweep(program: Program, topology: Topology, plan: Plan) -> tuple[SweepPoint, ...]:
     """Latency of the strategies from 0.1 Mbit/s to 10 Gbit/s; the optimum anew at each point."""
-    study = BandwidthStudy(program, topology, monotone)
+    study = BandwidthStudy(program, topology)
     placements = {s.name: dict(s.placement) for s in plan.strategies if s.name in _SWEPT}
     points: list[SweepPoint] = []
     for mbit_s in sorted({*_SWEEP_MBIT_S, study.declared_mbit_s}):
@@ -66,20 +64,24 @@ def sweep(
         predicted_s = {
             name: evaluate(problem, placement).latency_s for name, placement in placements.items()
         }
-        best = study.best_at(mbit_s)
-        assert best.evaluation is not None
-        predicted_s["optimal"] = best.evaluation.latency_s
+        with contextlib.suppress(InfeasibleError):  # a budget may not be met at this bandwidth
+            best = study.best_at(mbit_s)
+            assert best.evaluation is not None
+            predicted_s["optimal"] = best.evaluation.latency_s
         points.append(SweepPoint(mbit_s, predicted_s))
     return tuple(points)
 
 
-def judge(program: Program, topology: Topology, plan: Plan, monotone: bool) -> Verdict:
+def judge(program: Program, topology: Topology, plan: Plan) -> Verdict:
     """Whether splitting pays at the declared bandwidth, and from which on it would."""
-    study = BandwidthStudy(program, topology, monotone)
+    study = BandwidthStudy(program, topology)
     device = root_host(program, topology)
     hosts = set(plan.placement.values())
     choice = "split" if len(hosts) > 1 else ("device-only" if hosts <= {device} else "edge-only")
-    found = break_even(study.problem_at)
+    try:
+        found = break_even(study.problem_at)
+    except InfeasibleError:  # a budget is not met at some bandwidths, so plans are no lines there
+        found = BreakEven(None, ())
     split_range: tuple[float, float | None] | None = None
     if found.split_mbit_s:
         low, high = found.split_mbit_s[0][0], found.split_mbit_s[-1][1]

@@ -7,6 +7,7 @@ from typing import ClassVar, Literal
 
 from partc.ir.plan import Certificate, Plan, Strategy, Transfer
 from partc.ir.program import Program
+from partc.ir.topology import Topology
 from partc.optimizer import Problem, Solution, baselines, minimum_cut, solve
 from partc.optimizer.cutting import why_not_a_cut
 from partc.passes.contract import Context, Pass, PassResult
@@ -40,7 +41,8 @@ class Partition(Pass):
     def run(self, program: Program, context: Context) -> PassResult:
         """Solve, compare with the baselines, and say whether splitting pays."""
         context.progress("solving", None)
-        problem = self._problem(program, context)
+        topology = self._topology(context)
+        problem = placement_problem(program, topology, objective=self.objective)
         solution = solve(problem, time_limit_s=self.time_limit, gap=self.gap).require_plan()
         simple = baselines(problem)
         strategies = [_strategy(name, plan) for name, plan in simple.items()]
@@ -68,11 +70,9 @@ class Partition(Pass):
             sweep=(),
             problem=problem.to_dict(),
         )
-        if len(context.topology.hosts) == 2 and context.topology.links:
+        if len(topology.hosts) == 2 and topology.links:
             plan = replace(
-                plan,
-                verdict=judge(program, context.topology, plan, self.monotone),
-                sweep=sweep(program, context.topology, plan, self.monotone),
+                plan, verdict=judge(program, topology, plan), sweep=sweep(program, topology, plan)
             )
         certificate = plan.certificate
         said = (
@@ -81,10 +81,12 @@ class Partition(Pass):
         )
         return PassResult(replace(program, plan=plan), True, (said,))
 
-    def _problem(self, program: Program, context: Context) -> Problem:
-        return placement_problem(
-            program, context.topology, objective=self.objective, monotone=self.monotone
-        )
+    def _topology(self, context: Context) -> Topology:
+        topology = context.topology
+        if not self.monotone:
+            return topology
+        constraints = topology.constraints.model_copy(update={"monotone": True})
+        return topology.model_copy(update={"constraints": constraints})
 
     def _certificate(self, problem: Problem, solution: Solution) -> Certificate:
         assert solution.objective is not None

@@ -5,8 +5,9 @@ from __future__ import annotations
 from partc.errors import PassError
 from partc.ir.program import Program
 from partc.ir.topology import Link, Topology
-from partc.optimizer import Constraints, Host, Op, Problem, Tensor, Weight
+from partc.optimizer import Host, Op, Problem, Tensor, Weight
 from partc.optimizer import Link as LinkCost
+from partc.passes.partition.constraints import problem_constraints
 
 _BYTES_PER_S_OF_ONE_MBIT_S = 1e6 / 8
 
@@ -16,7 +17,6 @@ def placement_problem(
     topology: Topology,
     *,
     objective: str = "latency",
-    monotone: bool = False,
     bandwidth_factor: float = 1.0,
 ) -> Problem:
     """Blocks as ops, with their costs; every link's bandwidth times ``bandwidth_factor``.
@@ -33,7 +33,7 @@ def placement_problem(
         tensors.update(dict.fromkeys((*block.inputs, *block.outputs)))
         weights.update(dict.fromkeys(block.weights))
     return Problem(
-        objective=objective,  # type: ignore[arg-type]  # checked by the model itself
+        objective=objective,
         hosts=tuple(
             Host(
                 name=name,
@@ -61,7 +61,7 @@ def placement_problem(
         weights=tuple(Weight(name=name, size_bytes=program.weights[name]) for name in weights),
         inputs={name: topology.input_home(name) for name in program.inputs},
         outputs={name: topology.output_home(name) for name in program.outputs},
-        constraints=Constraints(monotone=monotone),
+        constraints=problem_constraints(program, topology),
     )
 
 
