@@ -33,7 +33,7 @@ def checked_tensors(
     known = {spec.name: spec for spec in specs}
     for name in given:
         if name not in known:
-            raise RequestError(unknown_name(what, str(name), known))
+            raise RequestError(unknown_name(what, shortened(str(name)), known))
     missing = [name for name in known if name not in given]
     if missing:
         raise RequestError(
@@ -44,6 +44,11 @@ def checked_tensors(
         name: _checked(np.asarray(given[name]), spec, f"{what} {name!r}", symbols)
         for name, spec in known.items()
     }
+
+
+def shortened(text: str) -> str:
+    """``text`` with at most 128 characters: names come from others and go into sentences."""
+    return text if len(text) <= 128 else f"{text[:125]}..."
 
 
 def describe(spec: TensorSpec) -> str:

@@ -12,7 +12,7 @@ import numpy as np
 
 from partc.bundle.manifest import TensorSpec
 from partc.errors import HostUnreachableError, PartcError, RequestError
-from partc.runtime.checking import checked_tensors
+from partc.runtime.checking import checked_tensors, shortened
 from partc.runtime.executor import Executor
 from partc.runtime.transport import CallFailedError, FailureKind, Report
 from partc.suggest import unknown_name
@@ -76,7 +76,7 @@ class HostedModels:
         if model in self._plan.entry.artefacts:
             segment = self._plan.segments[model]
             return self._plan.specs(segment.inputs), self._plan.specs(segment.outputs)
-        sentence = unknown_name(f"model on host {self._plan.host!r}", model, self.names)
+        sentence = unknown_name(f"model on host {self._plan.host!r}", shortened(model), self.names)
         raise CallFailedError(FailureKind.OTHER_BUNDLE, sentence)
 
     def answer(self, request: ModelRequest) -> ModelAnswer:
@@ -138,5 +138,5 @@ def _wanted(requested: tuple[str, ...], outputs: list[TensorSpec]) -> tuple[str,
     known = tuple(spec.name for spec in outputs)
     for name in requested:
         if name not in known:
-            raise RequestError(unknown_name("output", name, known))
+            raise RequestError(unknown_name("output", shortened(name), known))
     return tuple(dict.fromkeys(requested)) or known

@@ -15,6 +15,7 @@ from typing import Any, Self
 
 from partc.bundle.reader import Bundle
 from partc.errors import PartcError, UsageError
+from partc.runtime.held import HeldRequests
 from partc.runtime.host import Host, message_limit_bytes
 from partc.runtime.segments import Fallback
 
@@ -81,6 +82,11 @@ class HostServer:
         self._stopping = threading.Event()
         self._sweeper = threading.Thread(target=self._sweep, name="partc-sweep", daemon=True)
         self._sweeper.start()
+
+    @property
+    def held(self) -> HeldRequests:
+        """What is kept of unfinished requests."""
+        return self._host.executor.held
 
     def close(self, grace_s: float = GRACE_S) -> None:
         """Let calls under way finish, then stop."""

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from partc.errors import RequestError
+from partc.runtime.checking import shortened
 from partc.runtime.segments import numpy_dtype
 from partc.suggest import unknown_name
 
@@ -58,7 +59,7 @@ def dtype_of(datatype: str) -> str:
         RequestError: there is no such datatype.
     """
     if datatype not in _DTYPE_OF:
-        raise RequestError(unknown_name("datatype", datatype, _DTYPE_OF))
+        raise RequestError(unknown_name("datatype", shortened(datatype), _DTYPE_OF))
     return _DTYPE_OF[datatype]
 
 
@@ -83,7 +84,7 @@ def from_raw(name: str, datatype: str, shape: Sequence[int], raw: Buffer) -> Arr
     element = numpy_dtype(dtype)
     if count * element.itemsize != len(raw):
         raise RequestError(
-            f"input {name!r} of shape {list(shape)} and datatype {datatype} has "
+            f"input {shortened(name)!r} of shape {list(shape)} and datatype {datatype} has "
             f"{count * element.itemsize} bytes, but {len(raw)} were given"
         )
     if count == 0:
@@ -99,12 +100,18 @@ def element_count(name: str, shape: Sequence[int]) -> int:
         RequestError: a dimension is negative, or the shape is absurd.
     """
     if len(shape) > MAX_RANK:
-        raise RequestError(f"input {name!r} has {len(shape)} dimensions; at most {MAX_RANK} fit")
+        raise RequestError(
+            f"input {shortened(name)!r} has {len(shape)} dimensions; at most {MAX_RANK} fit"
+        )
     if any(dim < 0 for dim in shape):
-        raise RequestError(f"input {name!r} has shape {list(shape)}, with a negative dimension")
+        raise RequestError(
+            f"input {shortened(name)!r} has shape {list(shape)}, with a negative dimension"
+        )
     nonzero = math.prod(dim for dim in shape if dim)
     if nonzero >= 1 << 62:
-        raise RequestError(f"input {name!r} has shape {list(shape)}, which no memory can hold")
+        raise RequestError(
+            f"input {shortened(name)!r} has shape {list(shape)}, which no memory can hold"
+        )
     return math.prod(shape)
 
 
@@ -120,7 +127,7 @@ def _text_array(name: str, shape: Sequence[int], count: int, raw: Buffer) -> Arr
     # Each element takes at least its length field, which bounds what a shape can allocate.
     if count * _LENGTH.size > len(raw):
         raise RequestError(
-            f"input {name!r} of shape {list(shape)} has {count} texts, "
+            f"input {shortened(name)!r} of shape {list(shape)} has {count} texts, "
             f"but its {len(raw)} bytes hold fewer"
         )
     elements: list[str] = []
@@ -128,17 +135,19 @@ def _text_array(name: str, shape: Sequence[int], count: int, raw: Buffer) -> Arr
     for _ in range(count):
         start = position + _LENGTH.size
         if start > len(raw):
-            raise RequestError(f"input {name!r} ends within a text's length")
+            raise RequestError(f"input {shortened(name)!r} ends within a text's length")
         (length,) = _LENGTH.unpack_from(raw, position)
         position = start + length
         if position > len(raw):
-            raise RequestError(f"input {name!r} ends within a text of {length} bytes")
+            raise RequestError(f"input {shortened(name)!r} ends within a text of {length} bytes")
         try:
             elements.append(bytes(raw[start:position]).decode())
         except UnicodeDecodeError:
-            raise RequestError(f"input {name!r} holds a text that is not UTF-8") from None
+            raise RequestError(
+                f"input {shortened(name)!r} holds a text that is not UTF-8"
+            ) from None
     if position != len(raw):
-        raise RequestError(f"input {name!r} has {len(raw) - position} bytes too many")
+        raise RequestError(f"input {shortened(name)!r} has {len(raw) - position} bytes too many")
     array = np.empty(count, dtype=object)
     array[:] = elements
     return array.reshape(tuple(shape))

@@ -11,7 +11,7 @@ from google.protobuf.message import DecodeError
 from tritonclient.grpc import service_pb2 as pb
 
 from partc.errors import RequestError
-from partc.runtime.checking import dtype_name
+from partc.runtime.checking import dtype_name, shortened
 from partc.runtime.models import ModelAnswer, ModelRequest
 from partc.runtime.segments import numpy_dtype
 from partc.runtime.transport import (
@@ -176,7 +176,7 @@ def _tensors(fields: Any, raws: list[memoryview]) -> dict[str, Array]:
     tensors: dict[str, Array] = {}
     for index, field in enumerate(fields):
         if field.name in tensors:
-            raise RequestError(f"input {field.name!r} is given twice")
+            raise RequestError(f"input {shortened(field.name)!r} is given twice")
         shape = tuple(field.shape)
         if raws:
             tensors[field.name] = from_raw(field.name, field.datatype, shape, raws[index])
@@ -189,12 +189,12 @@ def _from_contents(field: Any, shape: tuple[int, ...]) -> Array:
     dtype = numpy_dtype(dtype_of(field.datatype))
     if field.datatype not in _CONTENTS_OF:
         raise RequestError(
-            f"input {field.name!r} of datatype {field.datatype} must be given as raw contents"
+            f"input {shortened(field.name)!r} of datatype {field.datatype} must be given as raw contents"
         )
     values = getattr(field.contents, _CONTENTS_OF[field.datatype])
     if len(values) != element_count(field.name, shape):
         raise RequestError(
-            f"input {field.name!r} has shape {list(shape)} and {len(values)} elements"
+            f"input {shortened(field.name)!r} has shape {list(shape)} and {len(values)} elements"
         )
     try:
         if field.datatype == "BYTES":
@@ -202,7 +202,7 @@ def _from_contents(field: Any, shape: tuple[int, ...]) -> Array:
         return np.array(values, dtype=dtype).reshape(shape)
     except (OverflowError, UnicodeDecodeError) as error:
         raise RequestError(
-            f"input {field.name!r} holds a value that is no {field.datatype}: {error}"
+            f"input {shortened(field.name)!r} holds a value that is no {field.datatype}: {error}"
         ) from error
 
 
