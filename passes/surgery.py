@@ -19,17 +19,13 @@ from partc.ir.program import Array, captured_names
 OLDEST_IR_VERSION = 4  # up to 3, initializers had to be listed as inputs
 
 
-def normalise(model: onnx.ModelProto) -> onnx.ModelProto:
-    """Sort, drop what no output needs, name every node, and keep weights out of the inputs.
-
-    Unnamed nodes become ``<op type>_<index>``, repeated names get a number, an output that is
-    an initializer gets an Identity as its producer.
+def sorted_and_pruned(model: onnx.ModelProto) -> onnx.ModelProto:
+    """The model in an order in which it can run, without what no output needs, and with no
+    weight among its inputs.
 
     Raises:
         ModelError: graphsurgeon cannot read the graph.
     """
-    model = _copy_with_unique_names(model)
-    _give_weights_that_are_outputs_a_producer(model)
     graph = _import(model)
     graph.toposort()
     return _export(graph, model)
@@ -46,7 +42,12 @@ def replace_by_constants(model: onnx.ModelProto, values: Mapping[str, Array]) ->
         tensor = tensors[name]
         tensor.to_constant(np.asarray(value, order="C"))
         tensor.inputs.clear()
-    return _export(graph, model)
+    # A value that only bodies read is written by graphsurgeon into them, where it is lost.
+    folded = (
+        onnx.numpy_helper.from_array(np.asarray(value, order="C"), name)
+        for name, value in values.items()
+    )
+    return _export(graph, model, folded)
 
 
 def extract(
@@ -110,11 +111,13 @@ def _import(model: onnx.ModelProto) -> gs.Graph:
         raise ModelError(f"the graph cannot be read for editing: {error}") from error
 
 
-def _export(graph: gs.Graph, original: onnx.ModelProto) -> onnx.ModelProto:
+def _export(
+    graph: gs.Graph, original: onnx.ModelProto, new_weights: Iterable[onnx.TensorProto] = ()
+) -> onnx.ModelProto:
     graph.cleanup(recurse_subgraphs=False, recurse_functions=False)
     model: onnx.ModelProto = gs.export_onnx(graph, do_type_check=False)
     _copy_signature(original, model)
-    _repair(model, original)
+    _repair(model, original, new_weights)
     model.ir_version = max(original.ir_version, OLDEST_IR_VERSION)
     model.metadata_props.extend(original.metadata_props)
     return model
@@ -129,7 +132,9 @@ def _copy_signature(original: onnx.ModelProto, model: onnx.ModelProto) -> None:
     model.graph.output.extend(original.graph.output)
 
 
-def _repair(model: onnx.ModelProto, original: onnx.ModelProto) -> None:
+def _repair(
+    model: onnx.ModelProto, original: onnx.ModelProto, new_weights: Iterable[onnx.TensorProto] = ()
+) -> None:
     nodes = {node.name: node for node in original.graph.node}
     for node in model.graph.node:
         if node.name in nodes:
@@ -138,20 +143,23 @@ def _repair(model: onnx.ModelProto, original: onnx.ModelProto) -> None:
     model.functions.extend(original.functions)
     del model.opset_import[:]
     model.opset_import.extend(original.opset_import)
-    _add_missing_weights(model, original)
+    _add_missing_weights(model, original, new_weights)
 
 
-def _add_missing_weights(model: onnx.ModelProto, original: onnx.ModelProto) -> None:
+def _add_missing_weights(
+    model: onnx.ModelProto, original: onnx.ModelProto, new_weights: Iterable[onnx.TensorProto]
+) -> None:
     graph = model.graph
     known = {w.name for w in graph.initializer} | {i.name for i in graph.input}
     known |= {w.values.name for w in graph.sparse_initializer}
     known.update(name for node in graph.node for name in node.output)
     read = {name for node in graph.node for name in (*node.input, *captured_names(node))}
+    missing = read - known
     graph.initializer.extend(
-        weight for weight in original.graph.initializer if weight.name in read - known
+        weight for weight in (*original.graph.initializer, *new_weights) if weight.name in missing
     )
     graph.sparse_initializer.extend(
-        weight for weight in original.graph.sparse_initializer if weight.values.name in read - known
+        weight for weight in original.graph.sparse_initializer if weight.values.name in missing
     )
 
 
@@ -172,56 +180,3 @@ def _keep_used_functions(model: onnx.ModelProto) -> None:
     kept = [f for f in model.functions if (f.domain, f.name) in used]
     del model.functions[:]
     model.functions.extend(kept)
-
-
-def _copy_with_unique_names(model: onnx.ModelProto) -> onnx.ModelProto:
-    copy = onnx.ModelProto()
-    copy.CopyFrom(model)
-    taken = {node.name for node in copy.graph.node if node.name}
-    seen: set[str] = set()
-    for index, node in enumerate(copy.graph.node):
-        wanted = node.name or f"{node.op_type}_{index}"
-        name, number = wanted, 0
-        while name in seen or (name != node.name and name in taken):
-            number += 1
-            name = f"{wanted}_{number}"
-        seen.add(name)
-        node.name = name
-    return copy
-
-
-def _give_weights_that_are_outputs_a_producer(model: onnx.ModelProto) -> None:
-    graph = model.graph
-    outputs = {output.name for output in graph.output}
-    taken = {node.name for node in graph.node} | {w.name for w in graph.initializer}
-    for weight in graph.initializer:
-        if weight.name not in outputs:
-            continue
-        output, name = weight.name, f"{weight.name}_value"
-        while name in taken:
-            name += "_"
-        taken.add(name)
-        weight.name = name
-        for node in graph.node:
-            _rename_reads(node, output, name)
-        for index, graph_input in reversed(list(enumerate(graph.input))):
-            if graph_input.name == output:
-                del graph.input[index]
-        graph.node.append(
-            onnx.helper.make_node("Identity", [name], [output], name=f"Identity_{name}")
-        )
-
-
-def _rename_reads(node: onnx.NodeProto, old: str, new: str) -> None:
-    for index, name in enumerate(node.input):
-        if name == old:
-            node.input[index] = new
-    if old not in set(captured_names(node)):
-        return
-    for attribute in node.attribute:
-        for body in (attribute.g, *attribute.graphs):
-            for inner in body.node:
-                _rename_reads(inner, old, new)
-            for output in body.output:
-                if output.name == old:
-                    output.name = new

@@ -12,6 +12,7 @@ from partc.ir.program import Array, Difference, Program, Verification, is_random
 from partc.passes import surgery
 from partc.passes.build.compare import compare
 from partc.passes.contract import Context, Pass, PassResult
+from partc.passes.ingest.normal_form import with_unique_names
 from partc.passes.ingest.sample import sample_feeds
 from partc.passes.ingest.types import value_info
 from partc.targets.protocol import RunSettings
@@ -74,7 +75,7 @@ class Verify(Pass):
 
 def _outputs_of_original(program: Program, feeds: Mapping[str, Array]) -> dict[str, Array]:
     model = program.original if program.original is not None else program.model
-    with _explained(program), open_reference(model) as runner:
+    with _explained(program), open_reference(with_unique_names(model)) as runner:
         return runner.run(feeds)
 
 

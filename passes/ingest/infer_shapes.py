@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 from typing import ClassVar, Literal
 
 import numpy as np
+import onnx
 
 from partc.errors import ModelError, UsageError
 from partc.ir.program import Array, Program
@@ -134,11 +135,40 @@ def _observe(program: Program, context: Context) -> Program:
             )
     observed = _run_once(program, unknown, context)
     tensors = dict(program.tensors)
+    ambiguous = _of_ambiguous_rank(program)
     for info in unknown:
         array = np.asarray(observed[info.name])
         dtype = "string" if array.dtype.kind in "OUS" else array.dtype.name
-        tensors[info.name] = replace(info, dtype=dtype, planned_shape=array.shape)
+        shape = info.shape
+        if shape is None and info.name not in ambiguous:
+            shape = (None,) * array.ndim
+        tensors[info.name] = replace(info, dtype=dtype, shape=shape, planned_shape=array.shape)
     return replace(program, tensors=tensors)
+
+
+def _of_ambiguous_rank(program: Program) -> set[str]:
+    """Tensors whose rank may differ from request to request: PyTorch writes ``squeeze`` as an If.
+
+    Of a Loop or Scan, and of ops that inference does not know, one observation is enough.
+    """
+    found: set[str] = set()
+    unknown = {name for name, info in program.tensors.items() if info.shape is None}
+    for op in program.ops:
+        may_differ = op.op_type in ("If", "Squeeze", "Reshape", "SequenceAt", "OptionalGetElement")
+        if (
+            may_differ
+            or _has_conditional(program.nodes[op.name])
+            or not found.isdisjoint(op.inputs)
+        ):
+            found.update(unknown.intersection(op.outputs))
+    return found
+
+
+def _has_conditional(node: onnx.NodeProto) -> bool:
+    bodies = [body for a in node.attribute for body in (a.g, *a.graphs)]
+    return any(
+        inner.op_type == "If" or _has_conditional(inner) for body in bodies for inner in body.node
+    )
 
 
 def _run_once(program: Program, wanted: list[TensorInfo], context: Context) -> dict[str, Array]:

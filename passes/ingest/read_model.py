@@ -11,6 +11,7 @@ from google.protobuf.message import DecodeError
 from partc.errors import ModelError, UsageError
 from partc.ir.program import Array, Program
 from partc.passes import surgery
+from partc.passes.ingest.normal_form import normal_form
 from partc.suggest import unknown_name
 
 
@@ -36,7 +37,7 @@ def read_model(
     model = source if isinstance(source, onnx.ModelProto) else _read_file(Path(source))
     _check(model, path)
     program = Program(
-        model=surgery.normalise(_inline_functions(model)),
+        model=surgery.sorted_and_pruned(normal_form(_inline_functions(model))),
         original=model,
         source=path,
         bindings=dict(bindings or {}),

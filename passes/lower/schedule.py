@@ -115,11 +115,13 @@ def make_calls(
 
     Seen from a host, everything behind one of its links is one other party; what that party
     does between two changes of party is one call. The same rule then applies inside the call.
+    A request brings every input to the root, and its answer is every output.
     """
     root = root_host(program, topology)
-    tree = _tree(root, topology)
-    builder = _CallBuilder(program, topology, tree)
-    return tuple(builder.build(root, None, list(segments), ()))
+    builder = _CallBuilder(program, root, _tree(root, topology))
+    calls = builder.build(root, None, list(segments), program.inputs)
+    last = {call.host: call.id for call in calls}
+    return tuple(replace(call, is_last=last[call.host] == call.id) for call in calls)
 
 
 def root_host(program: Program, topology: Topology) -> str:
@@ -140,14 +142,14 @@ def _tree(root: str, topology: Topology) -> _Tree:
 
 
 class _CallBuilder:
-    def __init__(self, program: Program, topology: Topology, tree: _Tree) -> None:
+    def __init__(self, program: Program, root: str, tree: _Tree) -> None:
         self._program = program
         self._tree = tree
         self._count = 0
-        self._writer: dict[str, str] = {name: topology.input_home(name) for name in program.inputs}
-        self._wanted_at: dict[str, set[str]] = {}
-        for name in program.outputs:
-            self._wanted_at.setdefault(name, set()).add(topology.output_home(name))
+        self._writer: dict[str, str] = dict.fromkeys(program.inputs, root)
+        self._wanted_at: dict[str, set[str]] = {name: {root} for name in program.outputs}
+        # Over the whole request: a host is called again and again, and holds what it was sent.
+        self._sent: dict[tuple[str, str], set[str]] = {}
 
     def build(
         self, host: str, caller: str | None, segments: list[Segment], inputs: tuple[str, ...]
@@ -155,23 +157,19 @@ class _CallBuilder:
         """The call that runs ``segments`` at ``host`` and behind it, then the calls it makes."""
         if caller is None:
             self._note_tensors(segments)
-            inputs = self._program.inputs
         index = self._count
         self._count += 1
         steps: list[Step] = []
         made: list[Call] = []
-        groups = _groups_by_party(segments, self._tree, host)
-        sent: dict[str, set[str]] = {}
-        last = {party: number for number, (party, _) in enumerate(groups)}
-        for number, (party, members) in enumerate(groups):
+        for party, members in _groups_by_party(segments, self._tree, host):
             if party == host:
                 steps.extend(Step(run=segment.id) for segment in members)
                 continue
+            sent = self._sent.setdefault((host, party), set())
             needed = self._needed_from_outside(party, members)
-            fresh = tuple(t for t in needed if t not in sent.setdefault(party, set()))
-            sent[party].update(fresh)
+            fresh = tuple(tensor for tensor in needed if tensor not in sent)
+            sent.update(fresh)
             calls = self.build(party, host, members, fresh)
-            calls[0] = replace(calls[0], is_last=last[party] == number)
             steps.append(Step(call=calls[0].id))
             made.extend(calls)
         call = Call(

@@ -1,0 +1,181 @@
+"""Placing a program by hand, and carrying out its plan as the hosts of a bundle would."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
+
+import onnx
+
+from partc.ir.plan import Certificate, Plan
+from partc.ir.program import Program
+from partc.ir.segment import Call, Segment, Step
+from partc.ir.topology import Topology
+from partc.passes.contract import Context
+from partc.passes.ingest.read_model import read_model
+from partc.passes.lower.schedule import make_calls
+from partc.passes.lower.split import Split
+from partc.pipeline import Pipeline
+from tests.support.oracle import Array, run_whole
+
+INGEST = "infer-shapes,fold-constants"
+
+
+def topology_of(*pairs: tuple[str, str], **changes: object) -> Topology:
+    """Hosts named in ``pairs``, each pair with a link of 20 Mbit/s and 10 ms."""
+    names = dict.fromkeys(name for pair in pairs for name in pair)
+    return Topology.parse(
+        {
+            "hosts": {name: {} for name in names},
+            "links": [
+                {"between": list(pair), "bandwidth_mbit_s": 20, "rtt_ms": 10} for pair in pairs
+            ],
+            **changes,
+        }
+    )
+
+
+TWO_HOSTS = topology_of(("camera", "server"))
+CHAIN = topology_of(("camera", "gateway"), ("gateway", "server"))
+STAR = topology_of(("hub", "left"), ("hub", "right"))
+TREE = topology_of(("camera", "gateway"), ("gateway", "near"), ("gateway", "far"))
+
+
+def ingested(
+    model: onnx.ModelProto,
+    topology: Topology = TWO_HOSTS,
+    *,
+    sample: Mapping[str, Array] | None = None,
+    pipeline: str = INGEST,
+) -> Program:
+    """The program after the passes of ``pipeline``."""
+    program = read_model(model, sample=sample)
+    return Pipeline.parse(pipeline).run(program, topology)
+
+
+def placed(program: Program, placement: Mapping[str, str]) -> Program:
+    """The program with a plan that nobody solved for."""
+    certificate = Certificate("latency", 0.0, 0.0, 0.0, "optimal", "by hand", 0.0)
+    plan = Plan(dict(placement), (), (), certificate, None, (), {})
+    return replace(program, plan=plan)
+
+
+def random_placement(program: Program, topology: Topology, seed: int) -> dict[str, str]:
+    """A host for every op, drawn op by op; one seed in three favours long runs on one host."""
+    draw = random.Random(seed)
+    hosts = list(topology.hosts)
+    current = draw.choice(hosts)
+    placement: dict[str, str] = {}
+    for op in program.placed_ops:
+        if seed % 3 or draw.random() < 0.3:
+            current = draw.choice(hosts)
+        placement[op.name] = current
+    return placement
+
+
+def split(program: Program, topology: Topology, placement: Mapping[str, str]) -> Program:
+    """The program with its segments, each checked by the ONNX checker.
+
+    A tensor whose rank may differ from request to request has no shape, which ONNX Runtime
+    accepts at a boundary and the checker does not.
+    """
+    result = Split().run(placed(program, placement), Context(topology)).program
+    for segment in result.segments or ():
+        assert segment.model is not None
+        boundary = (*segment.inputs, *segment.outputs)
+        if all(program.tensor(name).shape is not None for name in boundary):
+            onnx.checker.check_model(segment.model, full_check=True)
+    return result
+
+
+def run_in_order(segments: tuple[Segment, ...], feeds: Mapping[str, Array]) -> dict[str, Array]:
+    """Every tensor after the segments ran one after the other, each given its inputs alone."""
+    held = dict(feeds)
+    for segment in segments:
+        held.update(run_segment(segment, held))
+    return held
+
+
+def run_segment(segment: Segment, held: Mapping[str, Array]) -> dict[str, Array]:
+    """The outputs of a segment; fails where an input is missing."""
+    assert segment.model is not None
+    return run_whole(segment.model, {name: held[name] for name in segment.inputs})
+
+
+class Hosts:
+    """The hosts of a topology while they carry out the calls of one request.
+
+    Keeps count of what crosses each link, and forgets what a host may forget. Steps that could
+    go on side by side are taken in an order that ``seed`` decides.
+    """
+
+    def __init__(self, program: Program, topology: Topology, seed: int = 0) -> None:
+        self.calls = make_calls(program, program.segments or (), topology)
+        self.crossings: list[tuple[str, str, str]] = []
+        self._call = {call.id: call for call in self.calls}
+        self._segment = {segment.id: segment for segment in program.segments or ()}
+        self._held: dict[str, dict[str, Array]] = {}
+        self._ran: list[str] = []
+        self._draw = random.Random(seed)
+
+    def answer(self, feeds: Mapping[str, Array]) -> dict[str, Array]:
+        """What the root call gives back.
+
+        Raises:
+            AssertionError: a step lacks an input, a tensor crosses a link twice in one
+                direction, or a segment does not run exactly once.
+        """
+        root = self.calls[0]
+        answer = self._carry_out(root, {name: feeds[name] for name in root.inputs})
+        assert sorted(self._ran) == sorted(self._segment), "every segment runs exactly once"
+        assert len(set(self.crossings)) == len(self.crossings), "a tensor was sent twice"
+        assert not self._held, "a host was never told that it may forget the request"
+        return answer
+
+    def _carry_out(self, call: Call, received: Mapping[str, Array]) -> dict[str, Array]:
+        held = self._held.setdefault(call.host, {})
+        held.update(received)
+        steps = list(call.steps)
+        while steps:
+            ready = [step for step in self._next_steps(steps) if self._inputs(step) <= set(held)]
+            assert ready, f"call {call.id}: nothing can run of {steps}; {call.host} has {set(held)}"
+            step = self._draw.choice(ready)
+            steps.remove(step)
+            if step.run is not None:
+                segment = self._segment[step.run]
+                assert segment.host == call.host
+                held.update(self._run(segment, held))
+            else:
+                held.update(self._make(self._call[str(step.call)], call.host, held))
+        outputs = {name: held[name] for name in call.outputs}
+        if call.is_last:
+            del self._held[call.host]
+        return outputs
+
+    def _next_steps(self, steps: list[Step]) -> Iterator[Step]:
+        """Every run, and of the calls to one host the first."""
+        called: set[str] = set()
+        for step in steps:
+            if step.call is not None:
+                host = self._call[step.call].host
+                if host in called:
+                    continue
+                called.add(host)
+            yield step
+
+    def _inputs(self, step: Step) -> set[str]:
+        if step.run is not None:
+            return set(self._segment[step.run].inputs)
+        return set(self._call[str(step.call)].inputs)
+
+    def _run(self, segment: Segment, held: Mapping[str, Array]) -> dict[str, Array]:
+        self._ran.append(segment.id)
+        return run_segment(segment, held)
+
+    def _make(self, call: Call, caller: str, held: Mapping[str, Array]) -> dict[str, Array]:
+        assert call.caller == caller
+        self.crossings += [(caller, call.host, name) for name in call.inputs]
+        outputs = self._carry_out(call, {name: held[name] for name in call.inputs})
+        self.crossings += [(call.host, caller, name) for name in call.outputs]
+        return outputs
