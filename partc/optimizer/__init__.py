@@ -7,8 +7,11 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from partc.optimizer.breaking_even import BreakEven, break_even
+    from partc.optimizer.conflicts import conflicting_constraints
     from partc.optimizer.cutting import minimum_cut
     from partc.optimizer.evaluation import Evaluation, Transfer, evaluate
+    from partc.optimizer.pareto import ParetoFront, ParetoPoint, pareto_front
+    from partc.optimizer.portfolios import Conditions, Portfolio, PortfolioPlan, portfolio
     from partc.optimizer.problem import (
         Bus,
         Codec,
@@ -22,6 +25,7 @@ if TYPE_CHECKING:
         Weight,
     )
     from partc.optimizer.simple_plans import Baselines, baselines
+    from partc.optimizer.simulation import Simulation, simulate
     from partc.optimizer.solution import Solution
     from partc.optimizer.solving import solve
 
@@ -46,6 +50,16 @@ _HOME = {
     "Weight": "problem",
     "Solution": "solution",
     "solve": "solving",
+    "Simulation": "simulation",
+    "simulate": "simulation",
+    "ParetoFront": "pareto",
+    "ParetoPoint": "pareto",
+    "pareto_front": "pareto",
+    "conflicting_constraints": "conflicts",
+    "Portfolio": "portfolios",
+    "PortfolioPlan": "portfolios",
+    "Conditions": "portfolios",
+    "portfolio": "portfolios",
 }
 
 __all__ = [
@@ -53,12 +67,18 @@ __all__ = [
     "BreakEven",
     "Bus",
     "Codec",
+    "Conditions",
     "Constraints",
     "Evaluation",
     "Host",
     "Link",
     "Op",
+    "ParetoFront",
+    "ParetoPoint",
+    "Portfolio",
+    "PortfolioPlan",
     "Problem",
+    "Simulation",
     "Solution",
     "Tensor",
     "TensorCodec",
@@ -66,8 +86,12 @@ __all__ = [
     "Weight",
     "baselines",
     "break_even",
+    "conflicting_constraints",
     "evaluate",
     "minimum_cut",
+    "pareto_front",
+    "portfolio",
+    "simulate",
     "solve",
 ]
 

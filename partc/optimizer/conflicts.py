@@ -33,8 +33,8 @@ def conflicting_constraints(problem: Problem, *, time_limit_s: float = 60.0) -> 
     """Sentences for constraints of which no plan satisfies all, and none can be left out.
 
     Of up to 16 constraints all single ones and all pairs are tried first, of more all single ones
-    that are not about one op; so small conflicts are smallest ones. Larger ones are irreducible. When time runs out, the set is still a
-    conflict, but some of it may be superfluous.
+    that are not about one op; so small conflicts are smallest ones. Larger ones are irreducible.
+    When time runs out, the set is still a conflict, but some of it may be superfluous.
     """
     stuck = [op.name for op in problem.ops if not op.cost_s]
     if stuck:
@@ -126,6 +126,7 @@ def _demands(problem: Problem) -> list[_Demand]:
             add(
                 f"Op {op.name!r} is pinned to host {home!r}{reason}.",
                 _entry("pinned", op.name, home),
+                of_one_op=True,
             )
         if limits.forbidden.get(op.name):
             hosts = limits.forbidden[op.name]
@@ -154,6 +155,10 @@ def _demands(problem: Problem) -> list[_Demand]:
     if limits.deadline_s is not None:
         seconds = limits.deadline_s
         add(f"The latency must be at most {seconds:.6g} s.", _field("deadline_s", seconds))
+    if limits.period_s is not None:
+        seconds = limits.period_s
+        sentence = f"No host or link may be busy for more than {seconds:.6g} s of a request."
+        add(sentence, _field("period_s", seconds))
     if limits.loss_budget is not None:
         loss = limits.loss_budget
         add(f"The codecs may lose at most {loss:.6g}.", _field("loss_budget", loss))

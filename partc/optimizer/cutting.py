@@ -37,6 +37,7 @@ def why_not_a_cut(problem: Problem) -> str | None:
         (limits.contiguous or bool(limits.max_segments), "it limits segments"),
         (bool(limits.energy_j), "it has an energy budget"),
         (limits.deadline_s is not None, "it has a deadline"),
+        (limits.period_s is not None, "it has a period"),
         (limits.loss_budget is not None and bool(problem.codecs), "it has a loss budget"),
     ]
     return next((reason for applies, reason in reasons if applies), None)

@@ -25,8 +25,8 @@ _SLACK = 1e-6
 class Transfer:
     """One tensor over one link direction; on a bus, to one receiver.
 
-    `seconds` is encoding, wire and decoding together. On a bus the sender's part is in the first
-    receiver's.
+    `seconds` is encoding, sending and decoding together. On a bus the sender's part (`encode_s`,
+    `put_s`) is in the first receiver's, and `wire_s` is the receiver's own.
     """
 
     tensor: str
@@ -34,7 +34,15 @@ class Transfer:
     destination: str
     bytes: float
     codec: str
-    seconds: float
+    wire_s: float
+    encode_s: float = 0.0
+    decode_s: float = 0.0
+    put_s: float = 0.0
+
+    @property
+    def seconds(self) -> float:
+        """All that the transfer adds to the latency."""
+        return self.encode_s + self.put_s + self.wire_s + self.decode_s
 
     def to_dict(self) -> dict[str, object]:
         """The transfer as JSON data."""
@@ -61,6 +69,7 @@ class Evaluation:
             without `serial`: "a:bus").
         memory_bytes: per host, weights once, and live tensors where the problem counts them.
         energy_j: per host.
+        counted_energy_j: of the hosts whose energy the problem counts.
         loss: sum over the transfers.
         violations: one sentence per constraint that the plan breaks.
     """
@@ -73,6 +82,7 @@ class Evaluation:
     loads: dict[str, float]
     memory_bytes: dict[str, float]
     energy_j: dict[str, float]
+    counted_energy_j: float
     loss: float
     violations: tuple[str, ...]
 
@@ -134,15 +144,16 @@ class _Evaluator:
         bottleneck_s = max(loads.values(), default=0.0)
         energy_j = {name: self._energy_j(name, busy_s, latency_s) for name in self.hosts}
         memory_bytes = {name: self._memory_bytes(name) for name in self.hosts}
-        counted = self.problem.energy_hosts or self.problem.host_names
+        counted = dict.fromkeys(self.problem.energy_hosts or self.problem.host_names)
+        counted_energy_j = sum(energy_j[name] for name in counted)
         objective = {
             "latency": latency_s,
             "throughput": bottleneck_s,
-            "energy": sum(energy_j[name] for name in dict.fromkeys(counted)),
+            "energy": counted_energy_j,
         }[self.problem.objective]
         self._check_placement_constraints()
         self._check_segments()
-        self._check_budgets(memory_bytes, energy_j, latency_s)
+        self._check_budgets(memory_bytes, energy_j, latency_s, loads)
         return Evaluation(
             objective=math.inf if math.isinf(latency_s) else objective,
             latency_s=latency_s,
@@ -152,6 +163,7 @@ class _Evaluator:
             loads=loads,
             memory_bytes=memory_bytes,
             energy_j=energy_j,
+            counted_energy_j=counted_energy_j,
             loss=self.loss,
             violations=tuple(self.violations),
         )
@@ -240,8 +252,9 @@ class _Evaluator:
         self.codec_s[source] += encode_s
         self.codec_s[destination] += decode_s
         self.presence[tensor].add(destination)
-        seconds = encode_s + wire_s + decode_s
-        self.transfers.append(Transfer(tensor, source, destination, sent_bytes, codec, seconds))
+        self.transfers.append(
+            Transfer(tensor, source, destination, sent_bytes, codec, wire_s, encode_s, decode_s)
+        )
 
     def _send_over_bus(self, tensor: str, source: str, readers: list[str]) -> None:
         chosen = {self.codecs.get((tensor, source, reader), NO_CODEC) for reader in readers}
@@ -253,15 +266,17 @@ class _Evaluator:
         put_s = self._bus_s(source, sent_bytes)
         self.sending_s[source] += put_s
         self.codec_s[source] += encode_s
-        sender_s = encode_s + put_s
         for reader in readers:
             get_s = self._bus_s(reader, sent_bytes)
             self.receiving_s[reader] += get_s
             self.codec_s[reader] += decode_s
             self.presence[tensor].add(reader)
-            seconds = sender_s + get_s + decode_s
-            self.transfers.append(Transfer(tensor, source, reader, sent_bytes, codec, seconds))
-            sender_s = 0.0
+            self.transfers.append(
+                Transfer(
+                    tensor, source, reader, sent_bytes, codec, get_s, encode_s, decode_s, put_s
+                )
+            )
+            encode_s = put_s = 0.0
 
     def _bus_s(self, host: str, sent_bytes: float) -> float:
         machine = self.hosts[host]
@@ -403,7 +418,11 @@ class _Evaluator:
         return max(visits.values(), default=0)
 
     def _check_budgets(
-        self, memory_bytes: dict[str, float], energy_j: dict[str, float], latency_s: float
+        self,
+        memory_bytes: dict[str, float],
+        energy_j: dict[str, float],
+        latency_s: float,
+        loads: dict[str, float],
     ) -> None:
         limits = self.problem.constraints
         for host in self.problem.hosts:
@@ -421,6 +440,13 @@ class _Evaluator:
             self.violations.append(
                 f"The latency is {latency_s:.6g} s but the deadline is {limits.deadline_s:.6g} s."
             )
+        if limits.period_s is not None:
+            for name, load_s in loads.items():
+                if _over(load_s, limits.period_s):
+                    self.violations.append(
+                        f"{name!r} is busy for {load_s:.6g} s of each request but the period is "
+                        f"{limits.period_s:.6g} s."
+                    )
         if limits.loss_budget is not None and _over(self.loss, limits.loss_budget):
             self.violations.append(
                 f"The codecs lose {self.loss:.6g} but the budget is {limits.loss_budget:.6g}."

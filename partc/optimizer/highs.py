@@ -40,7 +40,6 @@ def run_highs(
     integer: bool,
     time_limit_s: float | None,
     gap: float,
-    start: npt.NDArray[np.float64] | None = None,
     on_progress: Callable[[npt.NDArray[np.float64] | None, float, float], None] | None = None,
 ) -> RawResult:
     """Solve the model, or its relaxation.
@@ -50,7 +49,6 @@ def run_highs(
         integer: False solves the linear relaxation.
         time_limit_s: asked of HiGHS, which may overrun it.
         gap: relative gap at which a proof is good enough.
-        start: values of a plan to begin with.
         on_progress: called with each better plan (or None), its objective and the bound.
     """
     import highspy
@@ -69,10 +67,6 @@ def run_highs(
     if time_limit_s is not None:
         highs.setOptionValue("time_limit", max(time_limit_s, 0.01))
     highs.passModel(_highs_model(highspy, arrays, integer))
-    if integer and start is not None:
-        guess = highspy.HighsSolution()
-        guess.col_value = list(start)
-        highs.setSolution(guess)
     if integer and on_progress is not None:
         _report_progress(highspy, highs, on_progress)
     highs.run()

@@ -107,6 +107,7 @@ class PlacementModel(ABC):
             self.problem.objective != "latency"
             or limits.loss_budget is not None
             or bool(limits.energy_j)
+            or limits.period_s is not None
         )
 
     def useful_options(
@@ -210,6 +211,9 @@ class PlacementModel(ABC):
             self.linear.budget(self.latency_s(), limits.deadline_s)
         for name, budget_j in limits.energy_j.items():
             self.linear.budget(self.energy_j(self.problem.host_names.index(name)), budget_j)
+        if limits.period_s is not None:
+            for load in self.loads().values():
+                self.linear.budget(load, limits.period_s)
         if limits.loss_budget is not None:
             loss = Sum()
             for flow in self.flows:

@@ -129,6 +129,8 @@ class Constraints(_Data):
         loss_budget: most loss that all transfers together may add.
         energy_j: host to the most energy it may use for one request.
         deadline_s: longest latency of one request.
+        period_s: most that one host or link direction may be busy for one request; its inverse is
+            the least throughput.
     """
 
     monotone: StrictBool = False
@@ -142,6 +144,7 @@ class Constraints(_Data):
     loss_budget: Amount | None = None
     energy_j: dict[Name, Amount] = Field(default_factory=dict)
     deadline_s: Amount | None = None
+    period_s: Amount | None = None
 
 
 class Problem(_Data):

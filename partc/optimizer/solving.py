@@ -29,6 +29,8 @@ _PROVEN = 1e-6  # relative difference of objective and bound that counts as none
 _RELATIVE_ERROR = 1e-5  # of the solver's objective against the evaluator's
 _SMALL_ROWS = 20_000
 _QUICK = ("device-only", "edge-only", "greedy")
+_SLOWER = ("single-cut", "minimum-cut", "even-split", "random")
+_LEAST_CHECK_S = 2.0
 
 
 def solve(problem: Problem, *, time_limit_s: float | None = None, gap: float = 0.0) -> Solution:
@@ -61,7 +63,7 @@ class _Solve:
         try:
             instance = build_instance(self.problem)
         except NoHostLeftError:
-            return self._infeasible()
+            return self._infeasible("no choice")
         known = baselines(self.problem, names=_QUICK).best()
         reference = known.objective if known is not None and known.objective else None
         scale = _TARGET_OBJECTIVE / (reference or self._typical_cost(instance))
@@ -70,7 +72,7 @@ class _Solve:
             answer = self._solve_model(model, known)
             objective = answer.objective
             small = objective is not None and 0 < objective * scale < _SMALLEST_OBJECTIVE
-            if not small or objective is None or self._left_s() == 0.0:
+            if not small or objective is None or answer.status != "optimal":
                 return answer
             scale = _TARGET_OBJECTIVE / objective
             known = answer
@@ -96,7 +98,8 @@ class _Solve:
             if model.is_integral(relaxed.values):
                 return self._accept(model, relaxed)
             bound = relaxed.objective
-        raw = solve_guarded(arrays, time_limit_s=self._left_s(), gap=self.gap)
+        known = self._best_known(known)
+        raw = self._whole(model, arrays)
         if raw.status == "infeasible":
             return self._second_opinion(model, known)
         if raw.bound < bound:
@@ -109,7 +112,7 @@ class _Solve:
         placement = model.instance.placement(model.host_of_unit(nothing))
         evaluation = evaluate(self.problem, placement, model.chosen_codecs(nothing))
         if evaluation.violations:
-            return self._infeasible()
+            return self._infeasible("no choice")
         return solution_of(
             self.problem,
             placement,
@@ -124,15 +127,25 @@ class _Solve:
         solver = run_highs if len(arrays.row_lower) <= _SMALL_ROWS else solve_guarded
         return solver(arrays, integer=False, time_limit_s=self._left_s(), gap=0.0)
 
+    def _best_known(self, known: Solution | None) -> Solution | None:
+        """Worth the time only where the solver may need time, too."""
+        other = baselines(self.problem, names=_SLOWER).best()
+        plans = [plan for plan in (known, other) if plan is not None]
+        return min(plans, key=lambda plan: plan.objective or 0.0, default=None)
+
+    def _whole(self, model: PlacementModel, arrays: Arrays) -> RawResult:
+        try:
+            return solve_guarded(arrays, time_limit_s=self._left_s(), gap=self.gap)
+        except OptimizerError:
+            return run_cbc(model.linear, time_limit_s=self._left_s(), gap=self.gap)
+
     def _second_opinion(self, model: PlacementModel, known: Solution | None) -> Solution:
         """HiGHS said infeasible; only with CBC's agreement is that passed on."""
-        if known is None:
-            raw = run_cbc(model.linear, time_limit_s=self._left_s(), gap=self.gap)
-            if raw.status == "infeasible":
-                return self._infeasible()
-            return self._accept(model, raw)
-        # A feasible plan is known, so HiGHS was wrong.
-        raw = run_cbc(model.linear, time_limit_s=self._left_s(), gap=self.gap)
+        left_s = self._left_s()
+        limit_s = None if left_s is None else max(left_s, _LEAST_CHECK_S)
+        raw = run_cbc(model.linear, time_limit_s=limit_s, gap=self.gap)
+        if raw.status == "infeasible" and known is None:
+            return self._infeasible()
         if raw.status == "infeasible":
             raise OptimizerError(
                 "HiGHS and CBC call a problem infeasible for which a plan is known; please report "
@@ -215,13 +228,13 @@ class _Solve:
             solve_s=seconds,
         )
 
-    def _infeasible(self) -> Solution:
+    def _infeasible(self, solver: str = "highs, cbc") -> Solution:
         return Solution(
             None,
             None,
             None,
             "infeasible",
-            solver="highs, cbc",
+            solver=solver,
             solve_s=time.perf_counter() - self.began,
             conflicts=conflicting_constraints(self.problem),
         )

@@ -66,7 +66,6 @@ def solve_guarded(
     time_limit_s: float | None,
     gap: float,
     integer: bool = True,
-    start: npt.NDArray[np.float64] | None = None,
 ) -> RawResult:
     """Solve the model, or its relaxation, in the worker.
 
@@ -82,7 +81,6 @@ def solve_guarded(
         "integer": integer,
         "time_limit_s": time_limit_s,
         "gap": gap,
-        "start": start,
     }
     best = RawResult("stopped", None, float("inf"), float("-inf"))
     with _WORKER.lock:
