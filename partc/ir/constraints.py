@@ -28,6 +28,8 @@ class Constraints(BaseModel):
         deadline_ms: longest latency of one request.
         energy_j: host -> most energy for one request, joules.
         loss_budget: most loss of the output that compressed transfers may cause, relative.
+        codecs: how transfers may be encoded (`partc.codecs.CODEC_NAMES`); by default every codec
+            where there is a ``loss_budget``, and none where there is not.
         count_activations: live tensors count against ``memory_mib`` too, not only weights.
     """
 
@@ -44,6 +46,7 @@ class Constraints(BaseModel):
     deadline_ms: Positive | None = None
     energy_j: dict[str, NonNegative] = {}
     loss_budget: NonNegative | None = None
+    codecs: tuple[str, ...] | None = None
     count_activations: bool = False
 
     def hosts(self) -> set[str]:

@@ -11,6 +11,7 @@ import numpy as np
 import onnx
 
 from partc.errors import ModelError
+from partc.ir.codec_table import CodecTable
 from partc.ir.cost import CostTable
 from partc.ir.plan import Plan
 from partc.ir.segment import Segment
@@ -72,11 +73,14 @@ class Verification:
     Attributes:
         differences: one for each boundary tensor and each output.
         feeds, outputs: the golden pair.
+        loss: of the outputs, with every transfer encoded as the plan says; relative, 0 where no
+            transfer loses anything.
     """
 
     differences: tuple[Difference, ...]
     feeds: Mapping[str, Array]
     outputs: Mapping[str, Array]
+    loss: float = 0.0
 
     @property
     def max_abs_error(self) -> float:
@@ -100,7 +104,7 @@ class Program:
         bindings: input -> the shape given for planning.
         sample: input -> array the user gave, empty if none.
         tensors: every tensor's type and shape, once ``infer-shapes`` ran.
-        blocks, costs, plan, segments, verification: None until their pass ran.
+        blocks, costs, codecs, plan, segments, verification: None until their pass ran.
         notices: sentences the user should read.
     """
 
@@ -112,6 +116,7 @@ class Program:
     tensors: Mapping[str, TensorInfo] = field(default_factory=dict)
     blocks: tuple[Block, ...] | None = None
     costs: CostTable | None = None
+    codecs: CodecTable | None = None
     plan: Plan | None = None
     segments: tuple[Segment, ...] | None = None
     verification: Verification | None = None
