@@ -20,7 +20,9 @@ from partc.passes.invariants import INVARIANTS
 from partc.suggest import unknown_name
 
 GROUP = "partc.passes"
-DEFAULT_PIPELINE = "infer-shapes,fold-constants,group-blocks,annotate-costs,partition,split,verify"
+DEFAULT_PIPELINE = (
+    "infer-shapes,fold-constants,group-blocks,annotate-costs,measure-codecs,partition,split,verify"
+)
 
 _TOKEN = re.compile(r"\s*([a-z][a-z0-9-]*)\s*(?:\{([^{}]*)\})?\s*(,|$)")
 _OPTION_SEPARATOR = re.compile(r"[,\s]+")

@@ -15,6 +15,7 @@ from partc.ir.topology import Topology
 from partc.optimizer import BreakEven, Problem, Solution, break_even, evaluate, minimum_cut, solve
 from partc.optimizer.cutting import why_not_a_cut
 from partc.passes.lower.schedule import root_host
+from partc.passes.partition.losses import LossMeter
 from partc.passes.partition.problem import placement_problem
 
 _SWEEP_MBIT_S = tuple(float(b) for b in np.logspace(-1, 4, 26))
@@ -31,6 +32,7 @@ class BandwidthStudy:
 
     program: Program
     topology: Topology
+    losses: LossMeter | None = None
 
     @property
     def declared_mbit_s(self) -> float:
@@ -44,6 +46,7 @@ class BandwidthStudy:
             self.program,
             self.topology,
             bandwidth_factor=mbit_s / self.declared_mbit_s,
+            losses=self.losses,
         )
 
     def best_at(self, mbit_s: float) -> Solution:
@@ -54,9 +57,11 @@ class BandwidthStudy:
         return solve(problem).require_plan()
 
 
-def sweep(program: Program, topology: Topology, plan: Plan) -> tuple[SweepPoint, ...]:
+def sweep(
+    program: Program, topology: Topology, plan: Plan, losses: LossMeter | None = None
+) -> tuple[SweepPoint, ...]:
     """Latency of the strategies from 0.1 Mbit/s to 10 Gbit/s; the optimum anew at each point."""
-    study = BandwidthStudy(program, topology)
+    study = BandwidthStudy(program, topology, losses)
     placements = {s.name: dict(s.placement) for s in plan.strategies if s.name in _SWEPT}
     points: list[SweepPoint] = []
     for mbit_s in sorted({*_SWEEP_MBIT_S, study.declared_mbit_s}):
@@ -72,9 +77,11 @@ def sweep(program: Program, topology: Topology, plan: Plan) -> tuple[SweepPoint,
     return tuple(points)
 
 
-def judge(program: Program, topology: Topology, plan: Plan) -> Verdict:
+def judge(
+    program: Program, topology: Topology, plan: Plan, losses: LossMeter | None = None
+) -> Verdict:
     """Whether splitting pays at the declared bandwidth, and from which on it would."""
-    study = BandwidthStudy(program, topology)
+    study = BandwidthStudy(program, topology, losses)
     device = root_host(program, topology)
     hosts = set(plan.placement.values())
     choice = "split" if len(hosts) > 1 else ("device-only" if hosts <= {device} else "edge-only")

@@ -12,6 +12,7 @@ from partc.optimizer import Problem, Solution, baselines, minimum_cut, solve
 from partc.optimizer.cutting import why_not_a_cut
 from partc.passes.contract import Context, Pass, PassResult
 from partc.passes.partition.bandwidth import judge, sweep
+from partc.passes.partition.losses import LossMeter
 from partc.passes.partition.problem import placement_problem
 
 OPTIMAL = "optimal"
@@ -42,8 +43,8 @@ class Partition(Pass):
         """Solve, compare with the baselines, and say whether splitting pays."""
         context.progress("solving", None)
         topology = self._topology(context)
-        problem = placement_problem(program, topology, objective=self.objective)
-        solution = solve(problem, time_limit_s=self.time_limit, gap=self.gap).require_plan()
+        losses = LossMeter(program, context.seed) if program.codecs is not None else None
+        problem, solution = self._solve(program, topology, losses, context)
         simple = baselines(problem)
         strategies = [_strategy(name, plan) for name, plan in simple.items()]
         strategies.append(_strategy(OPTIMAL, solution))
@@ -72,7 +73,9 @@ class Partition(Pass):
         )
         if len(topology.hosts) == 2 and topology.links:
             plan = replace(
-                plan, verdict=judge(program, topology, plan), sweep=sweep(program, topology, plan)
+                plan,
+                verdict=judge(program, topology, plan, losses),
+                sweep=sweep(program, topology, plan, losses),
             )
         certificate = plan.certificate
         said = (
@@ -80,6 +83,32 @@ class Partition(Pass):
             f"gap {certificate.gap:.2g}, {certificate.solver}, {certificate.solve_s:.2f} s"
         )
         return PassResult(replace(program, plan=plan), True, (said,))
+
+    def _solve(
+        self,
+        program: Program,
+        topology: Topology,
+        losses: LossMeter | None,
+        context: Context,
+    ) -> tuple[Problem, Solution]:
+        """Solve, measure the losses that the plan rests on, and solve again until all are known.
+
+        An unknown loss counts as 0, so the problem is never harder than the true one; a plan
+        whose losses are all measured is therefore optimal for the true one.
+        """
+        while True:
+            problem = placement_problem(program, topology, objective=self.objective, losses=losses)
+            solution = solve(problem, time_limit_s=self.time_limit, gap=self.gap).require_plan()
+            unknown = [
+                transfer.tensor
+                for transfer in solution.transfers
+                if losses is not None and losses.known(transfer.tensor, transfer.codec) is None
+            ]
+            if losses is None or program.codecs is None or not unknown:
+                return problem, solution
+            for tensor in dict.fromkeys(unknown):
+                context.progress(f"measuring the loss of encoding {tensor}", None)
+                losses.measure(tensor, list(program.codecs.ratios[tensor]))
 
     def _topology(self, context: Context) -> Topology:
         topology = context.topology

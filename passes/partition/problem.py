@@ -5,9 +5,10 @@ from __future__ import annotations
 from partc.errors import PassError
 from partc.ir.program import Program
 from partc.ir.topology import Link, Topology
-from partc.optimizer import Host, Op, Problem, Tensor, Weight
+from partc.optimizer import Codec, Host, Op, Problem, Tensor, TensorCodec, Weight
 from partc.optimizer import Link as LinkCost
 from partc.passes.partition.constraints import problem_constraints
+from partc.passes.partition.losses import LossMeter
 
 _BYTES_PER_S_OF_ONE_MBIT_S = 1e6 / 8
 
@@ -18,8 +19,14 @@ def placement_problem(
     *,
     objective: str = "latency",
     bandwidth_factor: float = 1.0,
+    losses: LossMeter | None = None,
 ) -> Problem:
-    """Blocks as ops, with their costs; every link's bandwidth times ``bandwidth_factor``.
+    """Blocks as ops, with their costs.
+
+    Args:
+        bandwidth_factor: multiplies every link's bandwidth.
+        losses: what encoding a tensor was found to cost the answer; what it does not know yet
+            is taken as 0, so that a bound holds whatever is found later.
 
     Raises:
         PassError: blocks or costs are missing.
@@ -55,13 +62,41 @@ def placement_problem(
             )
             for block in program.blocks
         ),
-        tensors=tuple(
-            Tensor(name=name, size_bytes=program.tensor(name).size_bytes) for name in tensors
-        ),
+        tensors=tuple(_tensor(program, name, losses) for name in tensors),
         weights=tuple(Weight(name=name, size_bytes=program.weights[name]) for name in weights),
         inputs={name: topology.input_home(name) for name in program.inputs},
         outputs={name: topology.output_home(name) for name in program.outputs},
+        codecs=_codecs(program),
         constraints=problem_constraints(program, topology),
+    )
+
+
+def _tensor(program: Program, name: str, losses: LossMeter | None) -> Tensor:
+    size_bytes = program.tensor(name).size_bytes
+    if program.codecs is None:
+        return Tensor(name=name, size_bytes=size_bytes)
+    ratios = program.codecs.ratios.get(name, {})
+    codecs: dict[str, TensorCodec | None] = {}
+    for codec in program.codecs.costs:
+        if codec not in ratios:
+            codecs[codec] = None  # too small to be worth it, or of another type
+            continue
+        loss = losses.known(name, codec) if losses is not None else None
+        codecs[codec] = TensorCodec(ratio=ratios[codec], loss=loss or 0.0)
+    return Tensor(name=name, size_bytes=size_bytes, codecs=codecs)
+
+
+def _codecs(program: Program) -> tuple[Codec, ...]:
+    if program.codecs is None:
+        return ()
+    return tuple(
+        Codec(
+            name=name,
+            ratio=1.0,
+            encode_s_per_byte=cost.encode_s_per_byte,
+            decode_s_per_byte=cost.decode_s_per_byte,
+        )
+        for name, cost in program.codecs.costs.items()
     )
 
 
