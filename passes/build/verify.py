@@ -9,8 +9,10 @@ from typing import ClassVar, Literal
 
 from partc.errors import PassError, TargetError, VerificationError
 from partc.ir.program import Array, Difference, Program, Verification, is_random
+from partc.measure.loss import output_loss
 from partc.passes import surgery
 from partc.passes.build.compare import compare
+from partc.passes.build.lossy import loses_something, run_with_codecs
 from partc.passes.contract import Context, Pass, PassResult
 from partc.passes.ingest.normal_form import with_unique_names
 from partc.passes.ingest.sample import sample_feeds
@@ -67,7 +69,8 @@ class Verify(Pass):
                 f"{len(random)} tensors follow from ops that draw random numbers "
                 f"(such as {sorted(random)[0]!r}) and could not be compared",
             )
-        verification = Verification(tuple(differences), feeds, outputs)
+        loss = _loss_of_transfers(program, context, feeds, outputs)
+        verification = Verification(tuple(differences), feeds, outputs, loss)
         verified = replace(program, verification=verification, notices=(*program.notices, *notices))
         said = f"{len(differences)} tensors equal, largest error {verification.max_abs_error:.3g}"
         return PassResult(verified, True, (said, *notices))
@@ -113,6 +116,31 @@ def _run_segments(
                 f"segment {segment.id!r} does not run: {error}", host=segment.host
             ) from error
     return held
+
+
+def _loss_of_transfers(
+    program: Program,
+    context: Context,
+    feeds: Mapping[str, Array],
+    expected: Mapping[str, Array],
+) -> float:
+    """What encoding the transfers really costs the answer.
+
+    Raises:
+        VerificationError: more than the budget. The optimizer adds up losses that were measured
+            one by one, which is not always what they do together.
+    """
+    if not loses_something(program):
+        return 0.0
+    loss = output_loss(run_with_codecs(program, context.topology, feeds), expected)
+    budget = context.topology.constraints.loss_budget
+    if budget is not None and loss > budget:
+        raise VerificationError(
+            f"the encoded transfers lose {loss:.3g} of the answer, more than the budget of "
+            f"{budget:g}; give a smaller --loss-budget, so that fewer bits are saved, or real "
+            "samples with --input"
+        )
+    return loss
 
 
 @contextmanager

@@ -117,6 +117,7 @@ def build_manifest(
         verified=VerificationEntry(
             max_abs_error=program.verification.max_abs_error,
             max_rel_error=program.verification.max_rel_error,
+            loss=program.verification.loss,
             tensors={
                 d.tensor: (d.max_abs_error, d.max_rel_error)
                 for d in program.verification.differences
@@ -171,6 +172,7 @@ def _transfers(plan: Plan) -> list[TransferEntry]:
             sender=t.sender,
             receiver=t.receiver,
             bytes=t.size_bytes,
+            codec=t.codec,
             predicted_s=t.predicted_s,
         )
         for t in plan.transfers
