@@ -95,9 +95,11 @@ def to_svg(drawn: Figure, *, title: str, css_class: str) -> Markup:
     body = _NUMBER.sub(r"\1", body)
     width, height = drawn.get_size_inches() * _POINTS_PER_INCH
     head = Markup('<svg class="chart {}" viewBox="0 0 {:.0f} {:.0f}" role="img" aria-label="{}">')
-    return head.format(css_class, width, height, title) + Markup("<title>{}</title>").format(
-        title
-    ) + Markup(body)
+    return (
+        head.format(css_class, width, height, title)
+        + Markup("<title>{}</title>").format(title)
+        + Markup(body)
+    )
 
 
 def _inherited_font(found: re.Match[str]) -> str:

@@ -63,6 +63,7 @@ class Facts:
     @cached_property
     def cuts(self) -> tuple[Cut, ...]:
         """Every transfer, numbered in the order of the model."""
+
         def position(transfer: TransferEntry) -> tuple[int, str, str]:
             return self.producer.get(transfer.tensor, -1), transfer.tensor, transfer.receiver
 

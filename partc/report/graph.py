@@ -104,9 +104,9 @@ class _Drawing:
         numbers = [n for v in members if (n := self.vertices[v].number) is not None]
         first, last = min(numbers, default=0), max(numbers, default=0)
         parts = [
-            Markup('<svg class="strip" viewBox="0 0 {:.0f} {:.0f}" role="img" aria-label="{}">').format(
-                _MEASURES.width, height, f"Blocks {first} to {last} of the placed graph"
-            ),
+            Markup(
+                '<svg class="strip" viewBox="0 0 {:.0f} {:.0f}" role="img" aria-label="{}">'
+            ).format(_MEASURES.width, height, f"Blocks {first} to {last} of the placed graph"),
             *self._edges(low, high, tops, height),
             *(self._box(v, tops[self.layout.row_of[v] - low]) for v in members),
         ]
@@ -219,11 +219,11 @@ def _vertices(facts: Facts) -> Iterator[_Vertex]:
         reads = tuple(facts.reads.get(block.name, ()))
         cost = block.costs.get(block.host)
         took = f", {duration(cost.median_s)} ({cost.provenance})" if cost else ""
-        made = ", ".join(f"{shortened(t, 60)} {size(b)}" for t, b in list(block.outputs.items())[:4])
+        made = ", ".join(
+            f"{shortened(t, 60)} {size(b)}" for t, b in list(block.outputs.items())[:4]
+        )
         tooltip = f"{number} {shortened(block.name, 160)} on {block.host}{took}; makes {made}"
         yield _Vertex(block.name, tooltip, block.host, tuple(block.outputs), reads, number)
     for spec in manifest.model.outputs:
         home = topology.output_home(spec.name)
         yield _Vertex(f"output {spec.name}", f"output on {home}", home, (), (spec.name,))
-
-

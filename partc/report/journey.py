@@ -93,9 +93,7 @@ def _move(facts: Facts, sender: str, receiver: str, tensors: list[str]) -> Itera
 def _lanes(facts: Facts, events: list[_Run | _Move]) -> list[str]:
     busy = {facts.manifest.root}
     for event in events:
-        busy |= (
-            {event.segment.host} if isinstance(event, _Run) else {event.sender, event.receiver}
-        )
+        busy |= {event.segment.host} if isinstance(event, _Run) else {event.sender, event.receiver}
     return [host for host in facts.hosts if host in busy]
 
 

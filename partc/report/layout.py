@@ -104,9 +104,7 @@ def _rows(count: int, forward: Sequence[Edge], limit: int) -> list[int]:
     return [used[row] for row in row_of]
 
 
-def _ordered(
-    rows: list[list[Item]], above: dict[tuple[int, Item], list[Item]]
-) -> list[list[Item]]:
+def _ordered(rows: list[list[Item]], above: dict[tuple[int, Item], list[Item]]) -> list[list[Item]]:
     below: dict[tuple[int, Item], list[Item]] = defaultdict(list)
     for (row, item), parents in above.items():
         for parent in parents:

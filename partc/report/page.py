@@ -19,9 +19,7 @@ from partc.report.palette import style
 _TEMPLATE = "report.html.jinja"
 
 
-def render_report(
-    manifest: Manifest, *, reads: Mapping[str, Collection[str]] | None = None
-) -> str:
+def render_report(manifest: Manifest, *, reads: Mapping[str, Collection[str]] | None = None) -> str:
     """A self-contained HTML page that explains what ``manifest`` decided and why.
 
     Args:
@@ -81,9 +79,7 @@ def _tiles(found: Facts) -> list[tuple[str, str, str]]:
         at = manifest.verdict.break_even_mbit_s
         tiles.append(("Break-even", units.bandwidth(at) if at is not None else "none", sentence))
     is_proven = proof.status == "optimal"
-    tiles.append(
-        ("Proof", "optimal" if is_proven else proof.status, facts.proof_sentence(found))
-    )
+    tiles.append(("Proof", "optimal" if is_proven else proof.status, facts.proof_sentence(found)))
     error = manifest.verified.max_abs_error
     value = "exact" if error == 0 else f"≤ {error:.2g}"
     tiles.append(("Verified, largest error", value, facts.verification_sentence(found)))

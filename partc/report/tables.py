@@ -1,0 +1,222 @@
+"""What commands print for people. Names are never read as console markup."""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Mapping, Sequence
+from typing import Any, Protocol
+
+from rich import box
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from partc.bundle.manifest import Manifest
+from partc.report import facts
+from partc.report.facts import Facts, facts_of
+from partc.report.names import shortened, visible
+from partc.report.units import count, duration, size
+
+_NAME_LIMIT = 48
+
+
+class SegmentRun(Protocol):
+    """A segment that ran for a request."""
+
+    @property
+    def segment(self) -> str:
+        """Its id."""
+
+    @property
+    def host(self) -> str:
+        """Where it ran."""
+
+    @property
+    def seconds(self) -> float:
+        """For how long."""
+
+
+class RequestAnswer(Protocol):
+    """How a request went; see `partc.runtime.device.Answer`."""
+
+    @property
+    def latency_s(self) -> float:
+        """Until all outputs were there."""
+
+    @property
+    def segments(self) -> Sequence[SegmentRun]:
+        """Every segment that ran."""
+
+    @property
+    def sent_bytes(self) -> int:
+        """Bytes of all messages."""
+
+    @property
+    def failures(self) -> Sequence[str]:
+        """One sentence for each host that failed."""
+
+    @property
+    def outputs(self) -> Mapping[str, Any]:
+        """Output -> array."""
+
+
+def strategy_table(manifest: Manifest) -> Table:
+    """Each strategy with its predicted latency, where the time goes, and the bytes it sends."""
+    found = facts_of(manifest)
+    table = _table("strategy", right=("latency", *found.hosts, "transfer", "sent"))
+    for strategy in manifest.strategies:
+        is_chosen = strategy is found.chosen
+        table.add_row(
+            Text(("→ " if is_chosen else "  ") + shortened(strategy.name, _NAME_LIMIT)),
+            duration(strategy.predicted_s),
+            *(duration(strategy.compute_s.get(host, 0.0)) for host in found.hosts),
+            duration(strategy.transfer_s),
+            size(strategy.bytes_sent),
+            style="bold" if is_chosen else None,
+        )
+    return table
+
+
+def segment_table(manifest: Manifest) -> Table:
+    """Each segment with its host and predicted time."""
+    table = _table("segment", "host", right=("ops", "predicted"))
+    for segment in manifest.plan.segments:
+        ops, took = f"{len(segment.ops):,}", duration(segment.predicted_s)
+        table.add_row(segment.id, Text(visible(segment.host)), ops, took)
+    return table
+
+
+def transfer_table(manifest: Manifest) -> Table:
+    """Each tensor that crosses a link, numbered as in the HTML report."""
+    table = _table("cut", "tensor", "from", "to", right=("size", "predicted"))
+    for cut in facts_of(manifest).cuts:
+        moved = cut.transfer
+        table.add_row(
+            str(cut.number),
+            Text(shortened(moved.tensor, _NAME_LIMIT)),
+            Text(visible(moved.sender)),
+            Text(visible(moved.receiver)),
+            size(moved.bytes),
+            duration(moved.predicted_s),
+        )
+    return table
+
+
+def print_compilation(console: Console, manifest: Manifest) -> None:
+    """The outcome of a compilation: strategies, verdict, proof, check, notices."""
+    found = facts_of(manifest)
+    console.print(strategy_table(manifest))
+    _print_outcome(console, found)
+
+
+def print_inspection(console: Console, manifest: Manifest) -> None:
+    """What a bundle holds."""
+    found = facts_of(manifest)
+    blocks = count(len(manifest.blocks), "block")
+    name = shortened(manifest.model.name, _NAME_LIMIT)
+    where = facts.joined(found.used_hosts)
+    made = visible(manifest.created_at)
+    _say(console, f"{name}: {blocks} on {where}; compiled {made} by partc {manifest.partc_version}")
+    console.print(strategy_table(manifest))
+    console.print(segment_table(manifest))
+    if found.cuts:
+        console.print(transfer_table(manifest))
+    _print_outcome(console, found)
+    known_by = "; ".join(f"{kind} ({facts.PROVENANCE_MEANING[kind]})" for kind in found.provenances)
+    if known_by:
+        _say(console, f"Costs: {known_by}.")
+
+
+def print_answer(console: Console, manifest: Manifest, answers: Sequence[RequestAnswer]) -> None:
+    """How requests went, beside what was predicted for them."""
+    if not answers:
+        return
+    last = answers[-1]
+    predicted = {segment.id: segment.predicted_s for segment in manifest.plan.segments}
+    table = _table("segment", "host", right=("predicted", "measured"))
+    for run in last.segments:
+        expected = duration(predicted[run.segment]) if run.segment in predicted else ""
+        table.add_row(run.segment, Text(visible(run.host)), expected, duration(run.seconds))
+    console.print(table)
+    latency_s = statistics.median(answer.latency_s for answer in answers)
+    chosen = facts_of(manifest).chosen
+    beside = f", predicted {duration(chosen.predicted_s)}" if chosen is not None else ""
+    of = f", median of {count(len(answers), 'request')}" if len(answers) > 1 else ""
+    _say(console, f"Latency {duration(latency_s)}{of}{beside}; {size(last.sent_bytes)} over links.")
+    for name, array in last.outputs.items():
+        shape = " × ".join(map(str, array.shape)) or "scalar"
+        _say(console, f"Output {shortened(name, _NAME_LIMIT)}: {array.dtype} {shape}")
+    for failure in dict.fromkeys(f for answer in answers for f in answer.failures):
+        _say(console, failure, style="yellow")
+
+
+def print_profile(console: Console, data: Mapping[str, Any]) -> None:
+    """What ``partc profile`` measured, as its JSON has it: the costliest blocks first."""
+    blocks = sorted(data["blocks"], key=lambda block: -block["median_s"])
+    total_s = sum(block["median_s"] for block in blocks) or 1.0
+    table = _table("block", "types", right=("median", "spread", "samples", "share"))
+    table.add_column("known by")
+    for block in blocks:
+        table.add_row(
+            Text(shortened(block["name"], _NAME_LIMIT)),
+            Text(shortened("+".join(block["types"]), 32)),
+            duration(block["median_s"]),
+            f"± {duration(block['spread_s'])}",
+            str(block["samples"]),
+            f"{100 * block['median_s'] / total_s:.1f} %",
+            Text(block["provenance"], style="yellow" if block["provenance"] == "estimated" else ""),
+        )
+    console.print(table)
+    threads = count(data["threads"], "thread")
+    _say(
+        console,
+        f"{shortened(data['model'], _NAME_LIMIT)} on {visible(data['target'])}, {threads}: whole "
+        f"{duration(data['whole_s'])}, blocks together {duration(total_s)}, one more segment "
+        f"{duration(data['segment_fixed_s'])}.",
+    )
+    _print_notices(console, data["notices"])
+
+
+def print_timing(console: Console, rows: Sequence[tuple[str, float]]) -> None:
+    """The time of each pass."""
+    total_s = sum(seconds for _, seconds in rows)
+    table = _table("pass", right=("time", "share"))
+    for name, seconds in rows:
+        share = f"{100 * seconds / total_s:.1f} %" if total_s else ""
+        table.add_row(Text(visible(name)), duration(seconds), share)
+    table.add_section()
+    table.add_row("all passes", duration(total_s), "")
+    console.print(table)
+
+
+def _print_outcome(console: Console, found: Facts) -> None:
+    _say(console, facts.verdict_sentence(found), style="bold")
+    said = facts.verdict_sentence(found)
+    verdict = found.manifest.verdict
+    if (more := facts.break_even_sentence(found)) is not None and verdict is not None:
+        at = verdict.break_even_mbit_s
+        if at is None or f"{at:g}" not in said:
+            _say(console, more)
+    _say(console, facts.proof_sentence(found))
+    _say(console, facts.verification_sentence(found))
+    if found.has_estimates:
+        _say(console, "Some costs are estimated: nobody timed them.", style="yellow")
+    _print_notices(console, found.manifest.notices)
+
+
+def _print_notices(console: Console, notices: Sequence[str]) -> None:
+    for notice in notices:
+        _say(console, f"Note: {notice}", style="yellow")
+
+
+def _say(console: Console, sentence: str, style: str = "") -> None:
+    console.print(Text(visible(sentence), style=style))
+
+
+def _table(*left: str, right: Sequence[str]) -> Table:
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+    for name in left:
+        table.add_column(Text(visible(name)), overflow="fold")
+    for name in right:
+        table.add_column(Text(visible(name)), justify="right", no_wrap=True)
+    return table
