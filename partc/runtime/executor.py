@@ -5,6 +5,7 @@ The same on every host: the root, a gateway, a server.
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Mapping
 from concurrent.futures import FIRST_COMPLETED, Future, wait
@@ -78,21 +79,25 @@ class Executor:
             TargetError: a segment failed.
         """
         call = self.plan.calls[call_id]
-        end_s = None if time_left_s is None else time.perf_counter() + time_left_s
+        end_s = math.inf if time_left_s is None else time.perf_counter() + time_left_s
         with self.held.during_call(request, call_id, received) as state:
             work = _Work(self, call, request, state.tensors, end_s)
             return CallReply(work.carry_out(), work.report)
 
     def run_segment(
-        self, segment: SegmentEntry, tensors: dict[str, Array], report: Report
+        self,
+        segment: SegmentEntry,
+        tensors: dict[str, Array],
+        report: Report,
+        end_s: float = math.inf,
     ) -> dict[str, Array]:
         """Run a segment here and note its time; its outputs."""
-        outputs, seconds = self.segments.run(segment, tensors)
+        outputs, seconds = self.segments.run(segment, tensors, end_s)
         report.segments.append(SegmentTime(segment.id, self.plan.host, seconds))
         return outputs
 
     def start_call(
-        self, call: CallEntry, request: str, tensors: Mapping[str, Array], end_s: float | None
+        self, call: CallEntry, request: str, tensors: Mapping[str, Array], end_s: float
     ) -> _CallUnderWay:
         """Send a call to another host.
 
@@ -105,9 +110,8 @@ class Executor:
             )
             raise CallFailedError(FailureKind.UNREACHABLE, reason)
         start_s = time.perf_counter()
-        wait_s = self.plan.deadline_s(call.id)
-        if end_s is not None:
-            wait_s = min(wait_s, _SHARE_FOR_FURTHER_HOSTS * max(0.0, end_s - start_s))
+        share_s = _SHARE_FOR_FURTHER_HOSTS * max(0.0, end_s - start_s)
+        wait_s = min(self.plan.deadline_s(call.id), share_s)
         message = CallRequest(
             call=call.id,
             request=request,
@@ -117,6 +121,10 @@ class Executor:
         )
         pending = self._transport.start(call.host, message)
         return _CallUnderWay(call, pending, start_s, start_s + wait_s)
+
+    def note_answer(self, host: str) -> None:
+        """Trust a host again that had failed before."""
+        self._health.note_answer(host)
 
     def note_failure(self, host: str, failure: CallFailedError) -> None:
         """Keep later requests from trying a host that is down."""
@@ -141,7 +149,7 @@ class _Work:
         call: CallEntry,
         request: str,
         tensors: dict[str, Array],
-        end_s: float | None,
+        end_s: float,
     ) -> None:
         self.report = Report()
         self._executor = executor
@@ -204,7 +212,8 @@ class _Work:
         )
 
     def _run(self, segment: SegmentEntry) -> None:
-        self._tensors.update(self._executor.run_segment(segment, self._tensors, self.report))
+        made = self._executor.run_segment(segment, self._tensors, self.report, self._end_s)
+        self._tensors.update(made)
 
     def _start(self, call: CallEntry) -> None:
         if call.host in self._failed_hosts:
@@ -244,6 +253,7 @@ class _Work:
 
     def _take(self, under_way: _CallUnderWay, reply: CallReply, now_s: float) -> None:
         call = under_way.call
+        self._executor.note_answer(call.host)
         self.report.add(reply.report)
         self.report.calls.append(
             CallTime(

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import math
 import threading
-from collections.abc import Mapping
-from contextlib import suppress
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
 from typing import Any, Literal
 
 import numpy as np
@@ -13,6 +15,7 @@ from partc.bundle.manifest import SegmentEntry, TensorSpec
 from partc.bundle.reader import Bundle
 from partc.errors import BundleError, TargetError
 from partc.runtime.pacing import run_slowed
+from partc.runtime.transport import CallFailedError, FailureKind
 from partc.targets.protocol import Runner, RunSettings
 from partc.targets.registry import load_backend
 
@@ -63,23 +66,40 @@ class SegmentPool:
         return segment_id in self._entry.artefacts or segment_id in self._fallback
 
     def run(
-        self, segment: SegmentEntry, feeds: Mapping[str, Array]
+        self, segment: SegmentEntry, feeds: Mapping[str, Array], end_s: float = math.inf
     ) -> tuple[dict[str, Array], float]:
         """Execute a segment; its outputs and the seconds it took.
 
+        Args:
+            end_s: do not begin after this, by `time.perf_counter`: nobody waits any longer.
+
         Raises:
+            CallFailedError: other requests kept the machine busy for too long.
             TargetError: the backend failed.
             BundleError: the segment's file is missing or was changed.
         """
         runner = self._runner(segment.id)
         needed = {name: feeds[name] for name in segment.inputs}
-        with self._machine:
+        with self._machine_before(end_s):
             return run_slowed(lambda: runner.run(needed), self._entry.slowdown, self._entry.threads)
 
     def close(self) -> None:
         """Free all segments."""
         while self._runners:
             self._runners.popitem()[1].close()
+
+    @contextmanager
+    def _machine_before(self, end_s: float) -> Iterator[None]:
+        left_s = end_s - time.perf_counter()
+        timeout_s = -1.0 if math.isinf(end_s) else min(max(0.0, left_s), threading.TIMEOUT_MAX)
+        if left_s <= 0 or not self._machine.acquire(timeout=timeout_s):
+            raise CallFailedError(
+                FailureKind.DEADLINE, f"host {self._host!r} was busy until the caller gave up"
+            )
+        try:
+            yield
+        finally:
+            self._machine.release()
 
     def _runner(self, segment_id: str) -> Runner:
         runner = self._runners.get(segment_id)

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
 from partc.errors import HostUnreachableError, RequestError
-from partc.runtime.transport import CallFailedError, FailureKind
+from partc.runtime.transport import CallFailedError, CallRequest, FailureKind, PendingCall
 from tests.runtime import plans
 from tests.runtime.handmade import Drawing, write_bundle
 from tests.runtime.memory import MemoryNetwork
@@ -84,7 +86,7 @@ def test_a_host_that_lost_what_it_held_is_replaced(tmp_path: Path) -> None:
     network = MemoryNetwork(write_bundle(tmp_path, plans.there_and_back()))
     start = network.start
 
-    def restart_before_second(host: str, request):  # type: ignore[no-untyped-def]
+    def restart_before_second(host: str, request: CallRequest) -> PendingCall:
         if request.call == "c2":
             network.forget("server")
         return start(host, request)
@@ -214,19 +216,19 @@ def test_independent_work_goes_on_while_a_call_is_under_way(tmp_path: Path) -> N
     camera = network.hosts["camera"].segments
     run = camera.run
 
-    def noting(segment, feeds):  # type: ignore[no-untyped-def]
-        result = run(segment, feeds)
+    def noting(segment: Any, feeds: Any, end_s: float = math.inf) -> Any:
+        result = run(segment, feeds, end_s)
         ended_s[segment.id] = time.perf_counter()
         return result
 
     camera.run = noting  # type: ignore[method-assign]
     answer = network._answer
 
-    def late(*arguments):  # type: ignore[no-untyped-def]
+    def late(*arguments: Any) -> None:
         time.sleep(0.4)
         answer(*arguments)
 
-    network._answer = late  # type: ignore[method-assign]
+    network._answer = late  # type: ignore[method-assign, assignment]
     expect(network, 3)
     assert ended_s["s2"] < ended_s["s3"] - 0.2
 
@@ -234,10 +236,11 @@ def test_independent_work_goes_on_while_a_call_is_under_way(tmp_path: Path) -> N
 def test_an_answer_of_another_shape_is_a_failure_of_the_host(tmp_path: Path) -> None:
     network = MemoryNetwork(write_bundle(tmp_path, plans.two_hosts()))
     server = network.hosts["server"].segments
-    server.run = lambda segment, feeds: (  # type: ignore[method-assign]
-        {"y": np.zeros((2, 63), np.float32)},
-        0.0,
-    )
+
+    def wrong(segment: Any, feeds: Any, end_s: float = math.inf) -> Any:
+        return {"y": np.zeros((2, 63), np.float32)}, 0.0
+
+    server.run = wrong  # type: ignore[method-assign]
     feeds = plans.sample()
     answer = network.device.request(feeds)
     np.testing.assert_allclose(answer.outputs["y"], 6 * feeds["x"], rtol=1e-5)

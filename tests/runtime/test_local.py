@@ -8,7 +8,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -51,7 +51,9 @@ def wait_until_used(local: LocalDeployment, factor: float, host: str) -> Answer:
         (plans.side_by_side, 3),
     ],
 )
-def test_every_plan(draw: type[Drawing], factor: float, emulate: bool, tmp_path: Path) -> None:
+def test_every_plan(
+    draw: Callable[[], Drawing], factor: float, emulate: bool, tmp_path: Path
+) -> None:
     drawing = draw()
     with LocalDeployment(write_bundle(tmp_path, drawing), emulate) as local:
         for seed in range(10):
@@ -190,14 +192,15 @@ def test_the_link_is_really_slow(tmp_path: Path) -> None:
 
 
 def test_a_slow_host_really_waits(tmp_path: Path) -> None:
-    fast = plans.slow_server(1.0, rounds=400)
-    slow = plans.slow_server(8.0, rounds=400)
-    medians: list[float] = []
+    fast = plans.slow_server(1.0, rounds=4000)
+    slow = plans.slow_server(8.0, rounds=4000)
+    shortest_s: list[float] = []
     for name, drawing in (("fast", fast), ("slow", slow)):
         with LocalDeployment(write_bundle(tmp_path / name, drawing), False) as local:
-            samples = sorted(check(local, 2).segment_s()["server"]["s1"] for _ in range(15))
-            medians.append(samples[7])
-    assert 5 < medians[1] / medians[0] < 12
+            samples = [check(local, 2).segment_s()["server"]["s1"] for _ in range(15)]
+            shortest_s.append(min(samples))
+    # Above 8, since after each wait the processor's caches are cold.
+    assert 7 < shortest_s[1] / shortest_s[0] < 20
 
 
 def test_wrong_requests_are_one_sentence(tmp_path: Path) -> None:
@@ -263,8 +266,8 @@ def test_all_processes_end_with_their_parent(number: signal.Signals, tmp_path: P
         stderr=subprocess.DEVNULL,
         text=True,
     )
+    assert parent.stdout is not None
     try:
-        assert parent.stdout is not None
         pids = [int(pid) for pid in parent.stdout.readline().split()]
         assert len(pids) == 4
         parent.send_signal(number)

@@ -174,9 +174,12 @@ def test_all_bytes_arrive_in_order_and_the_end_too() -> None:
     relay = Relay(Link(500, 500, 0.004), f"127.0.0.1:{sink.getsockname()[1]}")
     with connect(relay.address) as connection:
         peer, _ = sink.accept()
-        threading.Thread(
-            target=lambda: (connection.sendall(source), connection.shutdown(socket.SHUT_WR))
-        ).start()
+
+        def send_all() -> None:
+            connection.sendall(source)
+            connection.shutdown(socket.SHUT_WR)
+
+        threading.Thread(target=send_all).start()
         received = bytearray()
         while chunk := peer.recv(1 << 16):
             received += chunk

@@ -100,8 +100,12 @@ class _Peer:
             answer = self._health.Check(
                 health_pb2.HealthCheckRequest(), timeout=timeout_s, wait_for_ready=True
             )
-        except (grpc.RpcError, ValueError) as error:
+        except grpc.RpcError as error:
+            if error.code() is grpc.StatusCode.UNIMPLEMENTED:
+                return None  # No health service; what answers is taken to be well.
             return _reason(error, self._address)
+        except ValueError:
+            return "the connection was closed"
         if answer.status != health_pb2.HealthCheckResponse.SERVING:
             return f"{self._address} is not ready to serve"
         return None

@@ -189,7 +189,8 @@ def _from_contents(field: Any, shape: tuple[int, ...]) -> Array:
     dtype = numpy_dtype(dtype_of(field.datatype))
     if field.datatype not in _CONTENTS_OF:
         raise RequestError(
-            f"input {shortened(field.name)!r} of datatype {field.datatype} must be given as raw contents"
+            f"input {shortened(field.name)!r} of datatype {field.datatype} "
+            "must be given as raw contents"
         )
     values = getattr(field.contents, _CONTENTS_OF[field.datatype])
     if len(values) != element_count(field.name, shape):

@@ -49,7 +49,6 @@ def _common(max_message_bytes: int) -> Options:
         ("grpc.max_send_message_length", -1),
         ("grpc.http2.lookahead_bytes", WINDOW_BYTES),
         ("grpc.http2.bdp_probe", 0),
-        ("grpc.optimization_target", 0),
     ]
 
 
