@@ -180,6 +180,10 @@ class CertificateEntry(_Strict):
     solver: str
     solve_s: Seconds
     maximum_flow_s: float | None = None
+    latency_s: Seconds | None = None
+    simulated_s: Seconds | None = None
+    predicted_j: float | None = None
+    bound_j: float | None = None
 
 
 class VerdictEntry(_Strict):

@@ -48,9 +48,13 @@ class Certificate:
     """What was proven of a plan's cost.
 
     Attributes:
-        predicted_s: the objective of the plan (seconds for latency).
-        bound_s: no plan can be better than this.
-        gap: (predicted - bound) / predicted.
+        predicted_s: seconds of one request for latency and energy; for throughput the slowest
+            host or link direction, seconds per request.
+        bound_s: no plan can be better than this; 0 for energy, which ``bound_j`` bounds.
+        gap: (predicted - bound) / predicted, of the objective.
+        latency_s: one request, host after host; for throughput the time to fill the pipeline.
+        simulated_s: one request with hosts and links working side by side; at most latency_s.
+        predicted_j, bound_j: joules, for energy.
         status: ``optimal`` only when the gap is proven closed.
         maximum_flow_s: the value of a minimum cut, where the problem is one: a second proof.
     """
@@ -63,6 +67,10 @@ class Certificate:
     solver: str
     solve_s: float
     maximum_flow_s: float | None = None
+    latency_s: float | None = None
+    simulated_s: float | None = None
+    predicted_j: float | None = None
+    bound_j: float | None = None
 
 
 @dataclass(frozen=True)

@@ -14,6 +14,7 @@ from partc.errors import ModelError
 from partc.ir.codec_table import CodecTable
 from partc.ir.cost import CostTable
 from partc.ir.plan import Plan
+from partc.ir.portfolio import Portfolio
 from partc.ir.segment import Segment
 from partc.ir.tensor import TensorInfo, element_bits
 
@@ -105,6 +106,7 @@ class Program:
         sample: input -> array the user gave, empty if none.
         tensors: every tensor's type and shape, once ``infer-shapes`` ran.
         blocks, costs, codecs, plan, segments, verification: None until their pass ran.
+        portfolio: plans for changing conditions, where the topology declares any.
         notices: sentences the user should read.
     """
 
@@ -118,6 +120,7 @@ class Program:
     costs: CostTable | None = None
     codecs: CodecTable | None = None
     plan: Plan | None = None
+    portfolio: Portfolio | None = None
     segments: tuple[Segment, ...] | None = None
     verification: Verification | None = None
     notices: tuple[str, ...] = ()

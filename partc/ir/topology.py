@@ -10,6 +10,7 @@ from typing import Annotated, Any, Self
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from partc.errors import TopologyError
+from partc.ir.conditions import Conditions
 from partc.ir.constraints import Constraints
 from partc.suggest import unknown_name
 
@@ -100,6 +101,7 @@ class Topology(_Strict):
     links: tuple[Link, ...] = ()
     io: Io = Io()
     constraints: Constraints = Constraints()
+    conditions: Conditions | None = None
 
     @model_validator(mode="after")
     def _is_consistent(self) -> Self:
@@ -230,6 +232,7 @@ def _known_keys(location: tuple[int | str, ...]) -> list[str]:
         "links": Link,
         "io": Io,
         "constraints": Constraints,
+        "conditions": Conditions,
     }
     section = sections[str(location[0])] if len(location) > 1 else Topology
     return list(section.model_fields)

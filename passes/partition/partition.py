@@ -5,14 +5,15 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import ClassVar, Literal
 
-from partc.ir.plan import Certificate, Plan, Strategy, Transfer
+from partc.ir.plan import Certificate, Plan, Strategy
 from partc.ir.program import Program
 from partc.ir.topology import Topology
-from partc.optimizer import Problem, Solution, baselines, minimum_cut, solve
+from partc.optimizer import Problem, Solution, baselines, minimum_cut, simulate, solve
 from partc.optimizer.cutting import why_not_a_cut
 from partc.passes.contract import Context, Pass, PassResult
 from partc.passes.partition.bandwidth import judge, sweep
 from partc.passes.partition.losses import LossMeter
+from partc.passes.partition.portfolio import make_portfolio, op_placement, transfers_of
 from partc.passes.partition.problem import placement_problem
 
 OPTIMAL = "optimal"
@@ -49,22 +50,8 @@ class Partition(Pass):
         strategies = [_strategy(name, plan) for name, plan in simple.items()]
         strategies.append(_strategy(OPTIMAL, solution))
         plan = Plan(
-            placement={
-                op: solution.placement[block.name]
-                for block in program.blocks or ()
-                for op in block.ops
-            },
-            transfers=tuple(
-                Transfer(
-                    tensor=t.tensor,
-                    sender=t.source,
-                    receiver=t.destination,
-                    size_bytes=round(t.bytes),
-                    predicted_s=t.seconds,
-                    codec=t.codec,
-                )
-                for t in solution.transfers
-            ),
+            placement=op_placement(program, solution.placement),
+            transfers=transfers_of(solution),
             strategies=tuple(strategies),
             certificate=self._certificate(problem, solution),
             verdict=None,
@@ -77,12 +64,16 @@ class Partition(Pass):
                 verdict=judge(program, topology, plan, losses),
                 sweep=sweep(program, topology, plan, losses),
             )
+        portfolio = None
+        if topology.conditions is not None:
+            context.progress("finding the plans for changing conditions", None)
+            portfolio = make_portfolio(program, topology, problem)
         certificate = plan.certificate
         said = (
             f"{certificate.status}: {certificate.predicted_s * 1e3:.2f} ms, "
             f"gap {certificate.gap:.2g}, {certificate.solver}, {certificate.solve_s:.2f} s"
         )
-        return PassResult(replace(program, plan=plan), True, (said,))
+        return PassResult(replace(program, plan=plan, portfolio=portfolio), True, (said,))
 
     def _solve(
         self,
@@ -118,19 +109,23 @@ class Partition(Pass):
         return topology.model_copy(update={"constraints": constraints})
 
     def _certificate(self, problem: Problem, solution: Solution) -> Certificate:
-        assert solution.objective is not None
-        flow_s: float | None = None
-        if why_not_a_cut(problem) is None:
-            flow_s = minimum_cut(problem).bound
+        assert solution.objective is not None and solution.evaluation is not None
+        flow_s = minimum_cut(problem).bound if why_not_a_cut(problem) is None else None
+        latency_s = solution.evaluation.latency_s
+        in_joules = self.objective == "energy"
         return Certificate(
             objective=self.objective,
-            predicted_s=solution.objective,
-            bound_s=solution.bound or 0.0,
+            predicted_s=latency_s if in_joules else solution.objective,
+            bound_s=0.0 if in_joules else solution.bound or 0.0,
             gap=1.0 if solution.gap is None else solution.gap,
             status=solution.status,
             solver=solution.solver,
             solve_s=solution.solve_s,
             maximum_flow_s=flow_s,
+            latency_s=latency_s,
+            simulated_s=simulate(problem, solution.placement, solution.codecs).latency_s,
+            predicted_j=solution.objective if in_joules else None,
+            bound_j=(solution.bound or 0.0) if in_joules else None,
         )
 
 
