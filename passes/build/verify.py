@@ -17,9 +17,10 @@ from partc.passes.contract import Context, Pass, PassResult
 from partc.passes.ingest.normal_form import with_unique_names
 from partc.passes.ingest.sample import sample_feeds
 from partc.passes.ingest.types import value_info
+from partc.targets.loading import open_model
 from partc.targets.protocol import RunSettings
 from partc.targets.reference import open_reference
-from partc.targets.registry import load_target
+from partc.targets.registry import load_backend, load_target
 
 
 @dataclass(frozen=True)
@@ -107,9 +108,10 @@ def _run_segments(
         if segment.model is None:
             raise PassError(f"segment {segment.id!r} has no model", pass_name="verify")
         host = context.topology.hosts[segment.host]
-        settings = RunSettings(host.threads, load_target(host.target).optimization)
+        target = load_target(host.target)
+        settings = RunSettings(host.threads, target.optimization)
         try:
-            with open_reference(segment.model, settings) as runner:
+            with open_model(segment.model, load_backend(target.backend), settings) as runner:
                 held.update(runner.run(held))
         except TargetError as error:
             raise VerificationError(

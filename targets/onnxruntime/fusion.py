@@ -1,9 +1,11 @@
 """Which ops ONNX Runtime runs as one kernel, read off the graph that it optimised.
 
 A kernel of the optimised graph still carries the name of an original tensor: in its output, or,
-after the NCHWc layout transformation, in its own name (the fused operator's last output and
+after the NCHWc layout transformation, in its own name (an output of the fused operator and
 ``_nchwc``). The op that writes that tensor is the kernel's anchor. Ops that are no anchor have
-vanished: into the kernel before them (activations, residual additions) or into the one after.
+vanished, most of them into the one kernel ahead of them that has an anchor. Two kinds vanish into
+the kernel behind: the residual addition that a convolution takes as a fourth input, and the
+activation that a kernel names in an attribute.
 """
 
 from __future__ import annotations
@@ -18,27 +20,12 @@ from pathlib import Path
 import onnx
 
 from partc.ir.program import Op, Program
+from partc.targets.loading import loadable
 from partc.targets.onnxruntime.runner import open_session, session_options
 from partc.targets.protocol import RunSettings
 
-# ONNX Runtime applies these to the result of the convolution or product before them.
-_APPLIED_AFTER = frozenset(
-    (
-        "BatchNormalization",
-        "Clip",
-        "Relu",
-        "LeakyRelu",
-        "Sigmoid",
-        "Tanh",
-        "HardSigmoid",
-        "HardSwish",
-        "Mul",
-        "Div",
-        "Identity",
-        "Dropout",
-    )
-)
 _RESIDUAL = frozenset(("Add", "Sum"))
+_CONV_INPUTS = 3
 _LAYOUT_SUFFIX = "_nchwc"
 
 
@@ -62,18 +49,7 @@ class OptimisedModel:
     @cached_property
     def groups(self) -> list[tuple[str, ...]]:
         """Sets of two or more ops that run as one kernel."""
-        groups = _Groups(op.name for op in self.program.placed_ops)
-        anchors = {anchor for anchor in self.anchors if anchor is not None}
-        adders = {
-            anchor
-            for kernel, anchor in zip(self.kernels, self.anchors, strict=True)
-            if anchor is not None and kernel.op_type == "Conv" and len(kernel.input) > 3
-        }
-        for op in self.program.placed_ops:
-            if op.name not in anchors:
-                for other in self._absorbing(op, anchors, adders, groups):
-                    groups.join(op.name, other)
-        return groups.of_two_or_more()
+        return _Grouping(self).of_two_or_more()
 
     def op_of(self, kernel_index: int) -> str | None:
         """The op to which a kernel's time belongs: its anchor's, or the next one's that has one.
@@ -104,52 +80,6 @@ class OptimisedModel:
         name = named.split("/")[0] if named not in self.program.op_by_name else named
         op = self.program.op_by_name.get(name)
         return op.name if op is not None and not op.is_constant else None
-
-    def _absorbing(
-        self, op: Op, anchors: set[str], adders: set[str], groups: _Groups
-    ) -> Iterator[str]:
-        producers = [
-            self.program.producer[tensor]
-            for tensor in op.inputs
-            if tensor in self.program.producer and not self.program.producer[tensor].is_constant
-        ]
-        if op.op_type in _RESIDUAL:
-            for producer in sorted(producers, key=self._position, reverse=True):
-                if groups.meets(producer.name, adders):
-                    adders -= groups.members(producer.name)  # a kernel adds one residual
-                    yield producer.name
-                    return
-        elif op.op_type in _APPLIED_AFTER and producers:
-            yield producers[0].name
-            return
-        ahead = self._anchors_ahead(op, anchors)
-        if len(ahead) == 1:
-            readers = [r for tensor in op.outputs for r in self.program.consumers.get(tensor, ())]
-            yield from (reader.name for reader in readers)
-        elif producers:
-            yield producers[-1].name
-
-    def _position(self, op: Op) -> int:
-        return self._positions[op.name]
-
-    @cached_property
-    def _positions(self) -> dict[str, int]:
-        return {op.name: index for index, op in enumerate(self.program.ops)}
-
-    def _anchors_ahead(self, op: Op, anchors: set[str]) -> set[str]:
-        found: set[str] = set()
-        seen: set[str] = set()
-        stack = [op]
-        while stack:
-            current = stack.pop()
-            for tensor in current.outputs:
-                for reader in self.program.consumers.get(tensor, ()):
-                    if reader.name in anchors:
-                        found.add(reader.name)
-                    elif reader.name not in seen:
-                        seen.add(reader.name)
-                        stack.append(reader)
-        return found
 
     @cached_property
     def _reader_lists(self) -> dict[str, list[int]]:
@@ -193,17 +123,84 @@ def optimise(model: onnx.ModelProto, settings: RunSettings) -> OptimisedModel:
         options.add_session_config_entry(
             "session.optimized_model_external_initializers_min_size_in_bytes", "1024"
         )
-        source: bytes | Path
-        if model.ByteSize() < 2**31 - 2**20:
-            source = model.SerializeToString()
-        else:
-            source = Path(folder) / "model.onnx"
-            copy = onnx.ModelProto()
-            copy.CopyFrom(model)
-            onnx.save(copy, source, save_as_external_data=True, location="model.data")
-        open_session(source, options)
+        with loadable(model) as source:
+            open_session(source, options)
         optimised = onnx.load(saved, load_external_data=False)
     return OptimisedModel(Program(model=model), tuple(optimised.graph.node))
+
+
+class _Grouping:
+    """Finds for every op that vanished the kernel that does its work."""
+
+    def __init__(self, optimised: OptimisedModel) -> None:
+        self._program = optimised.program
+        self._groups = _Groups(op.name for op in self._program.placed_ops)
+        self._position = {op.name: index for index, op in enumerate(self._program.ops)}
+        self._anchors: set[str] = set()
+        self._adders: set[str] = set()
+        self._activations: dict[str, str] = {}
+        for kernel, anchor in zip(optimised.kernels, optimised.anchors, strict=True):
+            if anchor is not None:
+                self._note(kernel, self._program.op_by_name[anchor])
+        for op in self._program.placed_ops:
+            if op.name not in self._anchors:
+                for other in self._absorbing(op):
+                    self._groups.join(op.name, other)
+
+    def of_two_or_more(self) -> list[tuple[str, ...]]:
+        """The groups."""
+        return self._groups.of_two_or_more()
+
+    def _note(self, kernel: onnx.NodeProto, anchor: Op) -> None:
+        self._anchors.add(anchor.name)
+        if kernel.op_type == "Conv" and len(kernel.input) > _CONV_INPUTS:
+            self._adders.add(anchor.name)
+        for attribute in kernel.attribute:
+            if attribute.name == "activation" and attribute.s.decode() != anchor.op_type:
+                self._activations[anchor.name] = attribute.s.decode()
+
+    def _absorbing(self, op: Op) -> list[str]:
+        """The neighbours in whose kernel the op vanished."""
+        producers = self._producers(op)
+        if op.op_type in _RESIDUAL:
+            for producer in reversed(producers):
+                if adders := self._groups.members(producer.name) & self._adders:
+                    self._adders -= adders  # a kernel adds one residual
+                    return [producer.name]
+        for producer in producers:
+            for anchor in self._groups.members(producer.name):
+                if self._activations.get(anchor) == op.op_type:
+                    del self._activations[anchor]
+                    return [producer.name]
+        if len(self._anchors_ahead(op)) == 1:
+            return [reader.name for reader in self._readers(op)]
+        return [producers[-1].name] if producers else []
+
+    def _producers(self, op: Op) -> list[Op]:
+        """The ops with a host that ``op`` reads from, in the order of the graph."""
+        found = {
+            producer.name: producer
+            for tensor in op.inputs
+            if (producer := self._program.producer.get(tensor)) and not producer.is_constant
+        }
+        return sorted(found.values(), key=lambda producer: self._position[producer.name])
+
+    def _readers(self, op: Op) -> list[Op]:
+        return [reader for t in op.outputs for reader in self._program.consumers.get(t, ())]
+
+    def _anchors_ahead(self, op: Op) -> set[str]:
+        """The anchors that are reached through vanished ops alone."""
+        found: set[str] = set()
+        seen: set[str] = set()
+        stack = [op]
+        while stack:
+            for reader in self._readers(stack.pop()):
+                if reader.name in self._anchors:
+                    found.add(reader.name)
+                elif reader.name not in seen:
+                    seen.add(reader.name)
+                    stack.append(reader)
+        return found
 
 
 class _Groups:
@@ -229,9 +226,6 @@ class _Groups:
 
     def members(self, name: str) -> set[str]:
         return self._members[self.find(name)]
-
-    def meets(self, name: str, names: set[str]) -> bool:
-        return bool(self.members(name) & names)
 
     def of_two_or_more(self) -> list[tuple[str, ...]]:
         return [tuple(sorted(m)) for m in self._members.values() if len(m) > 1]

@@ -5,13 +5,14 @@ from __future__ import annotations
 import json
 import tempfile
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import onnx
 
 from partc.errors import TargetError
+from partc.targets.loading import loadable
 from partc.targets.onnxruntime.fusion import OptimisedModel, optimise
 from partc.targets.onnxruntime.runner import first_line, open_session, session_options
 from partc.targets.protocol import Array, Profile, RunSettings
@@ -37,45 +38,66 @@ def profile(
         TargetError: the model does not run on ``feeds``.
     """
     optimised = optimise(model, settings)
-    data = model.SerializeToString()
-    with tempfile.TemporaryDirectory(prefix="partc-") as folder:
-        plain = open_session(data, session_options(settings))
+    with tempfile.TemporaryDirectory(prefix="partc-") as folder, loadable(model) as source:
+        plain = open_session(source, session_options(settings))
         options = session_options(settings)
         options.enable_profiling = True
         options.profile_file_prefix = str(Path(folder) / "profile")
-        profiled = open_session(data, options)
+        profiled = open_session(source, options)
         try:
-            for session in (plain, profiled):
-                for _ in range(_WARMUP_RUNS):
-                    session.run(None, dict(feeds))
-            whole_s: list[float] = []
-            begun = time.perf_counter()
-            for run in range(repeats):
-                if run >= _FEWEST_RUNS and time.perf_counter() - begun > budget_s:
-                    break
-                started = time.perf_counter()
-                plain.run(None, dict(feeds))
-                whole_s.append(time.perf_counter() - started)
-                profiled.run(None, dict(feeds))
+            whole_s = _interleaved(plain, profiled, feeds, repeats, budget_s)
         except Exception as error:
             raise TargetError(
                 f"the model does not run on the sample input: {first_line(error)}; "
                 "give an input that it accepts with --input"
             ) from error
-        events = json.loads(Path(profiled.end_profiling()).read_text(encoding="utf-8"))
-    runs = list(_runs(events))[_WARMUP_RUNS:]
-    return Profile(op_s=_op_samples(runs, optimised), whole_s=tuple(whole_s))
+        finally:
+            written = Path(profiled.end_profiling())
+        events = json.loads(written.read_text(encoding="utf-8"))
+    bodied = {kernel.name for kernel in optimised.kernels if _has_bodies(kernel)}
+    runs = list(kernels_of_runs(events, bodied))[_WARMUP_RUNS:]
+    return Profile(op_s=op_samples(runs, optimised), whole_s=tuple(whole_s))
 
 
-def _runs(events: list[dict[str, Any]]) -> Iterator[list[tuple[str, float]]]:
-    """For each run its kernels in order: node name and seconds."""
+def _interleaved(
+    plain: Any, profiled: Any, feeds: Mapping[str, Array], repeats: int, budget_s: float
+) -> list[float]:
+    """Seconds of each run without profiling."""
+    for session in (plain, profiled):
+        for _ in range(_WARMUP_RUNS):
+            session.run(None, dict(feeds))
+    whole_s: list[float] = []
+    begun = time.perf_counter()
+    for run in range(max(repeats, _FEWEST_RUNS)):
+        if run >= _FEWEST_RUNS and time.perf_counter() - begun > budget_s:
+            break
+        started = time.perf_counter()
+        plain.run(None, dict(feeds))
+        whole_s.append(time.perf_counter() - started)
+        profiled.run(None, dict(feeds))
+    return whole_s
+
+
+def _has_bodies(kernel: onnx.NodeProto) -> bool:
+    return any(a.HasField("g") or a.graphs for a in kernel.attribute)
+
+
+def kernels_of_runs(
+    events: list[dict[str, Any]], bodied: Collection[str]
+) -> Iterator[list[tuple[str, float]]]:
+    """For each run its kernels in order: node name and seconds.
+
+    Args:
+        bodied: kernels with bodies, such as If. Kernels of the bodies have events of their own
+            within the time of the kernel around them, where they count already.
+    """
     kernels = sorted(
         (
             event
             for event in events
             if event.get("cat") == "Node" and event["name"].endswith(_KERNEL_SUFFIX)
         ),
-        key=lambda event: float(event["ts"]),
+        key=lambda event: (float(event["ts"]), -float(event["dur"])),
     )
     ends = sorted(
         float(event["ts"]) + float(event["dur"])
@@ -85,34 +107,31 @@ def _runs(events: list[dict[str, Any]]) -> Iterator[list[tuple[str, float]]]:
     position = 0
     for end in ends:
         run: list[tuple[str, float]] = []
+        body_ends = 0.0
         while position < len(kernels) and float(kernels[position]["ts"]) <= end:
             event = kernels[position]
-            run.append((event["name"].removesuffix(_KERNEL_SUFFIX), float(event["dur"]) * 1e-6))
             position += 1
+            name = event["name"].removesuffix(_KERNEL_SUFFIX)
+            started, duration = float(event["ts"]), float(event["dur"])
+            if started + duration <= body_ends:
+                continue
+            if name in bodied:
+                body_ends = started + duration
+            run.append((name, duration * 1e-6))
         yield run
 
 
-def _op_samples(
+def op_samples(
     runs: list[list[tuple[str, float]]], optimised: OptimisedModel
 ) -> dict[str, tuple[float, ...]]:
+    """For each op one sample a run; the time of every kernel counts for one op."""
     samples: dict[str, list[float]] = {}
     for number, run in enumerate(runs):
         indices = optimised.kernel_by_event(name for name, _ in run)
-        last: str | None = None
+        last = optimised.program.placed_ops[0].name
         for (_, duration_s), index in zip(run, indices, strict=True):
-            # Kernels inside of a body run within their control-flow op's own time.
-            op = optimised.op_of(index) if index is not None else None
-            if index is None and last is not None:
-                continue
-            op = op or _first_op(optimised)
-            last = op
-            row = samples.setdefault(op, [])
-            row.extend([0.0] * (number + 1 - len(row)))
+            # A kernel that the saved graph does not have was inserted after the one before it.
+            last = (optimised.op_of(index) if index is not None else None) or last
+            row = samples.setdefault(last, [0.0] * len(runs))
             row[number] += duration_s
-    for row in samples.values():
-        row.extend([0.0] * (len(runs) - len(row)))
     return {op: tuple(row) for op, row in samples.items()}
-
-
-def _first_op(optimised: OptimisedModel) -> str:
-    return optimised.program.placed_ops[0].name
