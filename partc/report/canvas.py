@@ -6,7 +6,7 @@ import io
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from markupsafe import Markup
 
@@ -21,7 +21,7 @@ _POINTS_PER_INCH = 72
 _SETTINGS = {
     "svg.fonttype": "none",
     "font.family": ["DejaVu Sans"],
-    "font.size": 10.5,
+    "font.size": 12,
     "text.parse_math": False,
     "axes.formatter.use_mathtext": False,
     "path.simplify": True,
@@ -47,11 +47,19 @@ def figure(width: int, height: int, name: str) -> Iterator[Figure]:
     from matplotlib.figure import Figure
 
     ink = placeholder("--ink")
-    colours = {"text.color": ink, "axes.labelcolor": ink, "axes.edgecolor": placeholder("--line")}
-    ticks = {"xtick.color": placeholder("--muted"), "ytick.color": placeholder("--muted")}
+    colours = {
+        "text.color": ink,
+        "axes.labelcolor": ink,
+        "axes.edgecolor": placeholder("--line"),
+    }
+    ticks = {
+        "xtick.color": placeholder("--muted"),
+        "ytick.color": placeholder("--muted"),
+    }
     # Identifiers are made from the salt and the content: a salt per drawing keeps them apart.
     salt = {"svg.hashsalt": f"partc-{name}-{width}"}
-    with matplotlib.rc_context({**_SETTINGS, **colours, **ticks, **salt}):
+    settings: Any = {**_SETTINGS, **colours, **ticks, **salt}
+    with matplotlib.rc_context(settings):
         drawn = Figure(
             figsize=(width / _POINTS_PER_INCH, height / _POINTS_PER_INCH), dpi=_POINTS_PER_INCH
         )

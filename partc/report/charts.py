@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -19,13 +19,12 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.axis import Axis
 
-WIDE, NARROW = 760, 348
+WIDE, NARROW = 1000, 348
 _NAME_LIMIT = 26
 
 
-def both_widths(draw: object, facts: Facts) -> Markup:
+def both_widths(draw: Callable[[Facts, int, str], Markup], facts: Facts) -> Markup:
     """A chart drawn for a desktop and again for a phone; the page shows the one that fits."""
-    assert callable(draw)
     return Markup("").join(
         draw(facts, width, css_class) for width, css_class in ((WIDE, "wide"), (NARROW, "narrow"))
     )
@@ -43,8 +42,8 @@ def tensor_sizes(facts: Facts, width: int, css_class: str) -> Markup:
         smallest = largest
         for index, host in enumerate(facts.hosts):
             points = [
-                (i, max(size_bytes, 1))
-                for i, block in enumerate(blocks)
+                (number, max(size_bytes, 1))
+                for number, block in enumerate(blocks, start=1)
                 if block.host == host
                 for size_bytes in block.outputs.values()
             ]
@@ -65,7 +64,7 @@ def tensor_sizes(facts: Facts, width: int, css_class: str) -> Markup:
         low, high = smallest / 3, largest * 3
         axes.set_ylim(low, high)
         margin = max(1.0, len(blocks) * 0.02)
-        axes.set_xlim(-margin, max(len(blocks) - 1, 1) + margin)
+        axes.set_xlim(1 - margin, max(len(blocks), 2) + margin)
         _ticks(axes.yaxis, *_size_ticks(low, high))
         axes.set_xlabel("block, in the order of execution")
         _grid(axes, "y")
@@ -90,7 +89,8 @@ def _mark_cuts(axes: Axes, facts: Facts, width: int) -> None:
     for cut in facts.cuts:
         if cut.producer is None:
             continue
-        at, size_bytes = cut.producer, max(blocks[cut.producer].outputs[cut.transfer.tensor], 1)
+        at = cut.producer + 1
+        size_bytes = max(blocks[cut.producer].outputs[cut.transfer.tensor], 1)
         axes.plot(
             [at],
             [size_bytes],
@@ -101,7 +101,7 @@ def _mark_cuts(axes: Axes, facts: Facts, width: int) -> None:
             markeredgewidth=2,
         )
         here = (at * per_block, 24 * math.log10(size_bytes))
-        if any(abs(here[0] - x) < 26 and abs(here[1] - y) < 12 for x, y in labelled):
+        if any(abs(here[0] - x) < 56 and abs(here[1] - y) < 12 for x, y in labelled):
             continue
         labelled.append(here)
         is_late = at > len(blocks) * 0.85
@@ -127,10 +127,10 @@ def strategy_times(facts: Facts, width: int, css_class: str) -> Markup:
     strategies = facts.manifest.strategies
     row = 46
     with figure(width, row * max(len(strategies), 1) + 34, "strategies") as drawn:
-        axes = plain_axes(drawn, 2, 10, 28, 2)
+        axes = plain_axes(drawn, 6, 24, 28, 2)
         longest = max((s.predicted_s for s in strategies), default=0.0) or 1.0
         axes.set_xlim(0, longest)
-        axes.set_ylim(len(strategies) - 0.5, -0.5)
+        axes.set_ylim(max(len(strategies), 1) - 0.5, -0.5)
         axes.set_yticks([])
         steps = _round_steps(longest, 6 if width == WIDE else 4)
         _ticks(axes.xaxis, steps, [duration(s) if s else "0" for s in steps])
@@ -152,8 +152,9 @@ def strategy_times(facts: Facts, width: int, css_class: str) -> Markup:
                 for i, host in enumerate(facts.hosts)
                 if (seconds := strategy.compute_s.get(host, 0.0)) > 0
             ]
+            first_is_root = bool(parts) and parts[0][3] == facts.hosts[0]
             if strategy.transfer_s > 0:
-                parts.insert(1, (strategy.transfer_s, "--wire", "/////", "transfer"))
+                parts.insert(first_is_root, (strategy.transfer_s, "--wire", "/////", "transfer"))
             for seconds, variable, hatch, _ in parts:
                 axes.barh(
                     at + 0.2,
@@ -181,7 +182,7 @@ def over_bandwidth(facts: Facts, width: int, css_class: str) -> Markup:
     """Latency of each strategy over the bandwidth, with break-even and the declared link."""
     sweep = sorted(facts.manifest.sweep, key=lambda point: point.bandwidth_mbit_s)
     with figure(width, 330, "bandwidth") as drawn:
-        axes = plain_axes(drawn, 62, 14, 40, 34)
+        axes = plain_axes(drawn, 62, 34, 40, 36)
         axes.set_xscale("log")
         axes.set_yscale("log")
         low = min((t for p in sweep for t in p.predicted_s.values() if t > 0), default=1e-3)
@@ -288,19 +289,20 @@ def _ticks(axis: Axis, positions: Sequence[float], labels: Sequence[str]) -> Non
 
 def _size_ticks(low: float, high: float) -> tuple[list[float], list[str]]:
     exponents = range(math.ceil(math.log2(low)), math.floor(math.log2(high)) + 1)
-    step = 2 if len(exponents) <= 12 else 5 if len(exponents) <= 30 else 10
+    step = 2 if len(exponents) <= 14 else 3 if len(exponents) <= 20 else 5
     positions = [2.0**e for e in exponents if e % step == 0]
     return positions, [size(p).replace(".00", "").replace(".0 ", " ") for p in positions]
 
 
 def _decade_ticks(
-    low: float, high: float, text: object, limit: int
+    low: float, high: float, text: Callable[[float], str], limit: int
 ) -> tuple[list[float], list[str]]:
-    assert callable(text)
-    exponents = list(range(math.ceil(math.log10(low)), math.floor(math.log10(high)) + 1))
-    exponents = exponents[:: math.ceil(len(exponents) / limit) or 1]
-    positions = [10.0**e for e in exponents]
-    return positions, [str(text(p)).replace(".00", "").replace(".0 ", " ") for p in positions]
+    exponents = range(math.floor(math.log10(low)), math.floor(math.log10(high)) + 1)
+    factors = (1, 2, 5) if len(exponents) * 3 <= limit * 1.5 else (1,)
+    fine = [factor * 10.0**e for e in exponents for factor in factors]
+    inside = [position for position in fine if low <= position <= high]
+    positions = inside[:: math.ceil(len(inside) / limit) or 1]
+    return positions, [text(p).replace(".00", "").replace(".0 ", " ") for p in positions]
 
 
 def _round_steps(longest: float, pieces: int) -> list[float]:

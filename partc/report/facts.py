@@ -16,7 +16,7 @@ from partc.bundle.manifest import (
     TransferEntry,
 )
 from partc.ir.tensor import element_bits
-from partc.report.units import bandwidth, duration
+from partc.report.units import bandwidth, count, duration, error
 
 OPTIMAL = "optimal"
 
@@ -186,12 +186,12 @@ def proof_sentence(facts: Facts) -> str:
 def verification_sentence(facts: Facts) -> str:
     """How far the partitioned program is from the whole model, in a sentence."""
     check = facts.manifest.verified
-    compared = f"over {len(check.tensors)} compared tensors" if check.tensors else "by comparison"
+    compared = f"over {count(len(check.tensors), 'compared tensor')}"
     if check.max_abs_error == 0:
         return f"The partitioned program gives the whole model's answers exactly, {compared}."
     return (
         f"The partitioned program differs from the whole model by at most "
-        f"{check.max_abs_error:.2g} ({check.max_rel_error:.1g} relative), {compared}."
+        f"{error(check.max_abs_error)} ({error(check.max_rel_error)} relative), {compared}."
     )
 
 

@@ -6,10 +6,13 @@ side by side.
 
 from __future__ import annotations
 
+import math
+import re
 from collections import defaultdict
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import pairwise
 
 from markupsafe import Markup
 
@@ -24,8 +27,9 @@ _BOX_HEIGHT = 25
 _ROW_GAP = 17
 _PILL_HEIGHT = 21
 _MARGIN = 16
-_CHARACTER_WIDTH = 6.1
+_CHARACTER_WIDTH = 6.9
 _ROWS_PER_STRIP = 24
+_STRIPS_ABREAST = 3
 _CORNERS = (3, 12)
 
 
@@ -54,9 +58,12 @@ def graph_strips(facts: Facts) -> list[Strip]:
     """The graph from top to bottom, in strips."""
     drawing = _Drawing(facts)
     rows = len(drawing.layout.rows)
-    pieces = max(1, round(rows / _ROWS_PER_STRIP))
+    pieces = math.ceil(rows / _ROWS_PER_STRIP)
+    if pieces > 1:
+        pieces = math.ceil(pieces / _STRIPS_ABREAST) * _STRIPS_ABREAST
+    pieces = max(1, pieces)
     bounds = [round(piece * rows / pieces) for piece in range(pieces + 1)]
-    return [drawing.strip(low, high) for low, high in zip(bounds, bounds[1:], strict=False)]
+    return [drawing.strip(low, high) for low, high in pairwise(bounds)]
 
 
 class _Drawing:
@@ -124,7 +131,7 @@ class _Drawing:
         host = self.host_index.get(vertex.host, 0) % HOST_STYLES
         prefix = "" if vertex.number is None else f"{vertex.number} "
         room = int((spot.width - 12) / _CHARACTER_WIDTH) - len(prefix)
-        label = prefix + shortened(vertex.label, max(room, 1)) if room > 2 else prefix.strip()
+        label = prefix + _fitting(vertex.label, room) if room > 2 else prefix.strip()
         return Markup(
             '<g class="box h{}{}"><title>{}</title>'
             '<rect x="{:.1f}" y="{:.1f}" width="{:.1f}" height="{}" rx="{}"/>'
@@ -150,7 +157,7 @@ class _Drawing:
         for place, (vertex, cut) in enumerate(here):
             moved = cut.transfer
             text = f"cut {cut.number}: {size(moved.bytes)} to {shortened(moved.receiver, 14)}"
-            width = len(text) * _CHARACTER_WIDTH + 16
+            width = len(text) * _CHARACTER_WIDTH + 14
             center = self.layout.spot(row, vertex).center
             center = min(max(center, width / 2 + 1), _MEASURES.width - width / 2 - 1)
             top = bottom + 8 + place * _PILL_HEIGHT
@@ -202,6 +209,11 @@ class _Drawing:
                 yield f"M{x2:.0f} {y:.0f}v{_BOX_HEIGHT}"
 
 
+def _fitting(name: str, limit: int) -> str:
+    # Where only a part fits, the last component tells blocks of one module apart.
+    return shortened(name if len(name) <= limit else re.split(r"[/.:]", name)[-1] or name, limit)
+
+
 def _curve(x1: float, y1: float, x2: float, y2: float) -> str:
     if abs(x1 - x2) < 0.5:
         return f"M{x1:.0f} {y1:.0f}V{y2:.0f}"
@@ -214,7 +226,7 @@ def _vertices(facts: Facts) -> Iterator[_Vertex]:
     topology = manifest.topology
     for spec in manifest.model.inputs:
         home = topology.input_home(spec.name)
-        yield _Vertex(f"input {spec.name}", f"input on {home}", home, (spec.name,), ())
+        yield _Vertex(f"input: {spec.name}", f"input on {home}", home, (spec.name,), ())
     for number, block in enumerate(manifest.blocks, start=1):
         reads = tuple(facts.reads.get(block.name, ()))
         cost = block.costs.get(block.host)
@@ -226,4 +238,4 @@ def _vertices(facts: Facts) -> Iterator[_Vertex]:
         yield _Vertex(block.name, tooltip, block.host, tuple(block.outputs), reads, number)
     for spec in manifest.model.outputs:
         home = topology.output_home(spec.name)
-        yield _Vertex(f"output {spec.name}", f"output on {home}", home, (), (spec.name,))
+        yield _Vertex(f"output: {spec.name}", f"output on {home}", home, (), (spec.name,))

@@ -126,8 +126,8 @@ def _arrow(move: _Move, start: float, end: float, y: float) -> Markup:
     which = " ".join(str(c.number) for c in move.cuts[:6]) + ("…" if len(move.cuts) > 6 else "")
     return Markup(
         '<g class="arrow"><title>{}</title><path d="M{:.0f} {:.0f}H{:.0f}m{} -4l{} 4l{} 4"/>'
-        '<text x="{:.1f}" y="{:.0f}">{}</text><text class="which" x="{:.1f}" y="{:.0f}">cut {}</text>'
-        "</g>"
+        '<text x="{:.1f}" y="{:.0f}">{}</text><text class="which" x="{:.1f}" '
+        'y="{:.0f}">cut {}</text></g>'
     ).format(
         "; ".join(shortened(c.transfer.tensor, 80) for c in move.cuts),
         start,

@@ -58,6 +58,7 @@ def _template() -> Template:
         "bandwidth": units.bandwidth,
         "percent": units.percent,
         "digits": units.digits,
+        "error": units.error,
         "visible": names.visible,
         "shortened": names.shortened,
         "cost": facts.cost_text,
@@ -80,8 +81,8 @@ def _tiles(found: Facts) -> list[tuple[str, str, str]]:
         tiles.append(("Break-even", units.bandwidth(at) if at is not None else "none", sentence))
     is_proven = proof.status == "optimal"
     tiles.append(("Proof", "optimal" if is_proven else proof.status, facts.proof_sentence(found)))
-    error = manifest.verified.max_abs_error
-    value = "exact" if error == 0 else f"≤ {error:.2g}"
+    largest = manifest.verified.max_abs_error
+    value = "exact" if largest == 0 else units.error(largest)
     tiles.append(("Verified, largest error", value, facts.verification_sentence(found)))
     return tiles
 

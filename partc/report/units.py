@@ -15,7 +15,8 @@ def digits(value: float, significant: int = 3) -> str:
         return str(value)
     if value == 0:
         return "0"
-    magnitude = math.floor(math.log10(abs(value)))
+    # Rounding first: 0.99997 has the magnitude of 1.
+    magnitude = math.floor(math.log10(abs(float(f"{value:.{significant - 1}e}"))))
     if magnitude < -6:
         return f"{value:.{significant - 1}e}"
     decimals = max(0, significant - 1 - magnitude)
@@ -39,6 +40,12 @@ def bandwidth(mbit_s: float) -> str:
     text, _, unit = _scaled(mbit_s, _BANDWIDTHS, "Mbit/s").rpartition(" ")
     whole = text.rstrip("0").rstrip(".") if "." in text else text
     return f"{whole} {unit}"
+
+
+def error(value: float) -> str:
+    """A numeric difference as ``1.9e-6``."""
+    mantissa, _, exponent = f"{value:.2g}".partition("e")
+    return f"{mantissa}e{int(exponent)}" if exponent else mantissa
 
 
 def percent(fraction: float) -> str:

@@ -116,7 +116,7 @@ def manifest_of(
     name: str = "mobilenetv2",
     with_verdict: bool = True,
     notices: Sequence[str] = (),
-    pipeline: str = "infer-shapes,fold-constants,group-blocks,annotate-costs,partition,split,verify",
+    pipeline: str = "infer-shapes,group-blocks,annotate-costs,partition,split,verify",
 ) -> Manifest:
     """The manifest of a plan whose first ``on_camera`` blocks (default: all) are on the camera.
 
@@ -141,7 +141,9 @@ def manifest_of(
         transfers.append(_transfer(output, SERVER, CAMERA, sizes, bandwidth_mbit_s))
     segments = [_segment("s0", CAMERA, blocks[:first_there], ["input"], compute[CAMERA])]
     segments[0]["outputs"] = list(cut_after) if is_split else [output]
-    calls = [{"id": "c0", "host": CAMERA, "caller": None, "inputs": ["input"], "is_last": True}]
+    calls: list[dict[str, Any]] = [
+        {"id": "c0", "host": CAMERA, "caller": None, "inputs": ["input"], "is_last": True}
+    ]
     calls[0] |= {"outputs": [output], "steps": [{"run": "s0"}]}
     if is_split:
         segments.append(

@@ -1,0 +1,90 @@
+from __future__ import annotations
+
+import io
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import pytest
+from rich.console import Console
+
+from partc.report import tables, units
+from tests.report import sample
+
+
+@dataclass
+class Run:
+    segment: str
+    host: str
+    seconds: float
+
+
+@dataclass
+class Answer:
+    latency_s: float = 0.09
+    segments: tuple[Run, ...] = (Run("s0", "camera", 0.05), Run("s1", "server", 0.006))
+    sent_bytes: int = 54_000
+    failures: tuple[str, ...] = ("server did not answer",)
+    outputs: dict[str, Any] = field(default_factory=lambda: {"y": np.zeros((1, 10))})
+
+
+def console() -> tuple[Console, io.StringIO]:
+    text = io.StringIO()
+    return Console(file=text, width=120, highlight=False), text
+
+
+def test_compilation_says_strategies_verdict_proof_and_check() -> None:
+    screen, text = console()
+    tables.print_compilation(screen, sample.chain()[0])
+    for part in ("device-only", "→ optimal", "Splitting pays", "Proven optimal", "1.9e-6"):
+        assert part in text.getvalue()
+
+
+def test_inspection_takes_hostile_names_literally() -> None:
+    screen, text = console()
+    tables.print_inspection(screen, sample.hostile()[0])
+    assert "<script>alert('model')</script>" in text.getvalue()
+    assert "estimated" in text.getvalue()
+    assert "\x1b" not in text.getvalue()
+
+
+def test_names_are_not_console_markup() -> None:
+    screen, text = console()
+    layers = sample.mobilenet_layers({"stem": "[red]x[/blue]"})
+    manifest = sample.manifest_of(layers, cut_after=["[red]x[/blue]_out"], on_camera=1)
+    tables.print_inspection(screen, manifest)
+    assert "[red]x[/blue]_out" in text.getvalue()
+
+
+def test_answer_shows_predicted_beside_measured_and_failures() -> None:
+    screen, text = console()
+    tables.print_answer(screen, sample.chain()[0], [Answer(), Answer(latency_s=0.11)])
+    assert "Latency 100 ms, median of 2 requests, predicted 89.6 ms" in text.getvalue()
+    assert text.getvalue().count("server did not answer") == 1
+
+
+def test_timing_sums_up() -> None:
+    screen, text = console()
+    tables.print_timing(screen, [("infer-shapes", 0.25), ("partition", 0.75)])
+    assert "1.00 s" in text.getvalue()
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        (units.duration(0.021), "21.0 ms"),
+        (units.duration(0), "0 s"),
+        (units.duration(0.99997), "1.00 s"),
+        (units.duration(2.5e-12), "0.00250 ns"),
+        (units.duration(float("inf")), "inf s"),
+        (units.size(75264), "73.5 KiB"),
+        (units.size(17), "17 B"),
+        (units.bandwidth(20), "20 Mbit/s"),
+        (units.bandwidth(1000), "1 Gbit/s"),
+        (units.bandwidth(0.1), "100 kbit/s"),
+        (units.error(1.9e-6), "1.9e-6"),
+        (units.count(1, "block"), "1 block"),
+    ],
+)
+def test_units(text: str, expected: str) -> None:
+    assert text == expected
