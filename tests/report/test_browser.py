@@ -23,6 +23,7 @@ FLAGS = [
     "--disable-component-update",
     "--disable-sync",
     "--enable-logging=stderr",
+    "--hide-scrollbars",
     "--dump-dom",
 ]
 
