@@ -7,12 +7,11 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from partc.optimizer.cutting import minimum_cut, why_not_a_cut
 from partc.optimizer.evaluation import evaluate
 from partc.optimizer.problem import Problem
 from partc.optimizer.simple_plans import device_of
 from partc.optimizer.solution import Solution
-from partc.optimizer.solving import solve
+from partc.optimizer.solving import solve_fast
 
 _SAME = 1e-7  # relative difference of costs that counts as none
 _MOST_STEPS = 200
@@ -98,8 +97,7 @@ class _Search:
     def _best_line(self, s_per_byte: float) -> _Line:
         bandwidth = math.inf if s_per_byte == 0 else _S_PER_BYTE_TIMES_MBIT / s_per_byte
         problem = self.problem_at(bandwidth)
-        quick = why_not_a_cut(problem) is None
-        plan = (minimum_cut(problem) if quick else solve(problem)).require_plan()
+        plan = solve_fast(problem).require_plan()
         return self._line(plan)
 
     def _line(self, plan: Solution) -> _Line:

@@ -27,7 +27,7 @@ def run_cbc(
     """
     import pulp
 
-    binary = pulp.PULP_CBC_CMD(msg=False).path
+    binary = pulp.PULP_CBC_CMD.pulp_cbc_path
     if not Path(binary).exists():
         raise OptimizerError(
             "CBC, the second solver, is not on this machine; install PuLP with its bundled CBC."

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from partc.errors import UsageError
+from partc.optimizer.conflicts import conflicting_constraints
 from partc.optimizer.evaluation import evaluate
 from partc.optimizer.instance import Instance, Net, NoHostLeftError, build_instance
 from partc.optimizer.problem import NO_CODEC, Problem
@@ -21,6 +22,7 @@ from partc.optimizer.solution import Solution, solution_of
 _LARGEST_CAPACITY = 2**31 - 2  # SciPy's flows are 32-bit
 _ROUNDS = 5
 _EXACT = 1e-9
+_NOISE = 1e-15
 
 
 def why_not_a_cut(problem: Problem) -> str | None:
@@ -50,7 +52,6 @@ def minimum_cut(problem: Problem) -> Solution:
 
     Raises:
         UsageError: the problem is more than a minimum cut.
-        InfeasibleError: some op has no host (raised by `require_plan` of the result).
     """
     began = time.perf_counter()
     reason = why_not_a_cut(problem)
@@ -66,6 +67,10 @@ def minimum_cut(problem: Problem) -> Solution:
     beyond, flow_s = network.cut()
     placement = instance.placement([1 if unit in beyond else 0 for unit in range(network.units)])
     evaluation = evaluate(problem, placement, network.codecs)
+    if evaluation.violations:
+        # Only the arcs of infinite capacity can be broken, and only when every cut breaks one.
+        reasons = conflicting_constraints(problem)
+        return Solution(None, None, None, "infeasible", solver="minimum-cut", conflicts=reasons)
     close = evaluation.objective - flow_s <= 1e-6 * evaluation.objective
     return solution_of(
         problem,
@@ -170,6 +175,7 @@ class _Network:
         routed = 0.0
         upper = self._value(exact, {0})
         upper = min(upper, self._value(exact, set(range(self.nodes)) - {1}))
+        best: set[int] | None = None
         for _ in range(_ROUNDS):
             room = min(upper - routed, 2 * most)
             scale = _LARGEST_CAPACITY / max(room, 1e-300) / 2
@@ -182,12 +188,15 @@ class _Network:
             left.data = np.maximum(left.data, 0)
             left.eliminate_zeros()
             reached = set(breadth_first_order(left, 0, return_predecessors=False).tolist())
-            upper = min(upper, self._value(exact, reached))
+            value = self._value(exact, reached)
+            if value < upper or best is None:
+                upper, best = min(upper, value), reached
             if upper - routed <= _EXACT * upper:
                 break
             residual = (residual - flow.flow.astype(float) / scale).tocsr()
-            residual.data = np.maximum(residual.data, 0.0)
-        return set(range(self.units)) - {node - 2 for node in reached}, routed
+            residual.data[residual.data < _NOISE * most] = 0.0
+        assert best is not None
+        return set(range(self.units)) - {node - 2 for node in best}, routed
 
     @staticmethod
     def _value(capacities: Any, side: set[int]) -> float:

@@ -374,17 +374,19 @@ class _Evaluator:
                 name: {routes.root, name, *(hop[1] for hop in routes.path(routes.root, name))}
                 for name in self.hosts
             }
-        for op in self.problem.ops:
-            for tensor in dict.fromkeys(op.inputs):
-                producer = self.problem.producer_of.get(tensor)
-                if producer is None:
-                    continue
-                before, after = self.placement[producer.name], self.placement[op.name]
+        for tensor in self.problem.tensors:
+            producer = self.problem.producer_of.get(tensor.name)
+            if producer is None:
+                continue
+            before = self.placement[producer.name]
+            for op in self.problem.consumers_of[tensor.name]:
+                after = self.placement[op.name]
                 if before not in rank[after]:
                     self.violations.append(
-                        f"The plan must be monotone, but tensor {tensor!r} goes back from "
+                        f"The plan must be monotone, but tensor {tensor.name!r} goes back from "
                         f"{before!r} to op {op.name!r} on {after!r}."
                     )
+                    break
 
     def _check_segments(self) -> None:
         limits = self.problem.constraints

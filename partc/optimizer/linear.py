@@ -70,12 +70,13 @@ class LinearModel:
     def __init__(self) -> None:
         self.problem = pulp.LpProblem("placement", pulp.LpMinimize)
         self.variables: list[Any] = []
-        self._rows = 0
+        self._rows: list[Any] = []
 
     def variable(self, kind: str, *, integer: bool = False, upper: float | None = 1.0) -> Affine:
         """A new variable between 0 and `upper`; `kind` begins its name."""
         category = pulp.LpInteger if integer else pulp.LpContinuous
-        variable = pulp.LpVariable(f"{kind}{len(self.variables)}", 0, upper, category)
+        name = f"{kind}{len(self.variables)}"
+        variable = self.problem.add_variable(name, 0, upper, category)
         self.variables.append(variable)
         return Affine(((variable, 1.0),))
 
@@ -101,11 +102,11 @@ class LinearModel:
         )
 
     def _row(self, expression: Affine, sense: int, bound: float) -> None:
-        self._rows += 1
         row = pulp.LpConstraint(
-            pulp.LpAffineExpression(list(expression.terms)), sense, f"r{self._rows}", bound
+            pulp.LpAffineExpression(list(expression.terms)), sense, f"r{len(self._rows)}", bound
         )
         self.problem.addConstraint(row)
+        self._rows.append(row)
 
     def arrays(self) -> Arrays:
         """The model as arrays, columns in the order of `variables`."""
@@ -116,7 +117,7 @@ class LinearModel:
             cost[index[variable]] = coefficient
         starts, columns, values = [0], [], []
         row_lower, row_upper = [], []
-        for row in self.problem.constraints.values():
+        for row in self._rows:
             for variable, coefficient in row.items():
                 columns.append(index[variable])
                 values.append(coefficient)

@@ -16,11 +16,10 @@ import numpy as np
 import numpy.typing as npt
 
 from partc.errors import UsageError
-from partc.optimizer.cutting import minimum_cut, why_not_a_cut
 from partc.optimizer.evaluation import evaluate
 from partc.optimizer.problem import Problem
 from partc.optimizer.simple_plans import device_of
-from partc.optimizer.solving import solve
+from partc.optimizer.solving import solve, solve_fast
 
 _SAME = 1e-7
 _MOST_CALLS = 2000
@@ -262,8 +261,7 @@ class _Search:
         """Solve at a point; keep the plan if it is new. Returns the optimum there."""
         problem = self.problem_at(point)
         self.calls += 1
-        quick = why_not_a_cut(problem) is None
-        answer = (minimum_cut(problem) if quick else solve(problem)).require_plan()
+        answer = solve_fast(problem).require_plan()
         assert answer.objective is not None
         if answer.status != "optimal":
             self.proven = False
