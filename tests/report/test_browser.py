@@ -28,7 +28,8 @@ FLAGS = [
 ]
 
 FRAME = """<!DOCTYPE html><body>
-<iframe src="page.html" style="width:{width}px;height:3000px;border:0"></iframe><p id="answer"></p><script>
+<iframe src="page.html" style="width:{width}px;height:3000px;border:0"></iframe>
+<p id="answer"></p><script>
 document.querySelector("iframe").onload = event => {{
   const root = event.target.contentDocument.documentElement;
   document.getElementById("answer").textContent = "widths " + root.scrollWidth + " " +
