@@ -80,6 +80,8 @@ def compile(
     passes = pipeline if isinstance(pipeline, Pipeline) else _parse(pipeline)
     if objective != "latency":
         passes = passes.with_option("partition", objective=objective)
+    if objective == "throughput":  # requests come one after the other, without a pause
+        passes = passes.with_option("annotate-costs", pause_ms=0.0)
     program = load(model, shapes=shapes, sample=sample)
     if use_store and store is None:
         store = CostStore()
@@ -112,9 +114,7 @@ def _parse(text: str | None) -> Pipeline:
     return Pipeline.parse(DEFAULT_PIPELINE if text is None else text)
 
 
-def _message_cost(
-    topology: Topology, store: CostStore | None, progress: Progress
-) -> MessageCost:
+def _message_cost(topology: Topology, store: CostStore | None, progress: Progress) -> MessageCost:
     if all(link.fixed_ms is not None for link in topology.links):
         return TYPICAL_MESSAGE_COST  # the topology says it for every link, or there is none
     from partc.message_cost import measured_message_cost

@@ -43,6 +43,23 @@ class RunSettings:
 
 
 @dataclass(frozen=True)
+class Sampling:
+    """How often and how densely to measure.
+
+    Attributes:
+        repeats: runs of the model.
+        budget_s: seconds after which fewer runs will do, but at least 3.
+        pause_s: idle time before each run. A request that comes now and then finds caches cold and
+            clocks low, and takes up to half as long again as one in a dense loop: single requests
+            are measured with a pause, pipelines without.
+    """
+
+    repeats: int = 40
+    budget_s: float = 8.0
+    pause_s: float = 0.05
+
+
+@dataclass(frozen=True)
 class Profile:
     """A measurement of a whole model.
 
@@ -109,10 +126,9 @@ class Backend(Protocol):
         model: onnx.ModelProto,
         feeds: Mapping[str, Array],
         settings: RunSettings,
-        repeats: int,
-        budget_s: float,
+        sampling: Sampling,
     ) -> Profile:
-        """Measure on this machine: ``repeats`` runs, fewer (but at least 3) past ``budget_s``."""
+        """Measure on this machine."""
 
     def runner(self, model: bytes | Path, settings: RunSettings) -> Runner:
         """Load a segment, from a file or from the serialised model."""

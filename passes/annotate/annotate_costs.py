@@ -16,11 +16,12 @@ from partc.measure.signature import block_signature
 from partc.measure.statistics import summarise
 from partc.passes.contract import Context, Pass, PassResult
 from partc.passes.ingest.sample import sample_feeds
-from partc.targets.protocol import Backend, Profile, RunSettings
+from partc.targets.protocol import Backend, Profile, RunSettings, Sampling
 from partc.targets.registry import load_backend, load_target
 from partc.targets.support import unsupported_by_host
 
 _WHOLE, _SEGMENT = "whole", "segment-fixed"
+_FIXED_WARMUP, _FIXED_RUNS = 3, 15
 
 
 @dataclass(frozen=True)
@@ -33,6 +34,7 @@ class AnnotateCosts(Pass):
     Attributes:
         repeats: runs of the model.
         budget_s: seconds after which fewer runs will do.
+        pause_ms: idle time before each run, as between single requests; 0 for a busy pipeline.
         fresh: measure even what the store has.
     """
 
@@ -43,6 +45,7 @@ class AnnotateCosts(Pass):
 
     repeats: int = 40
     budget_s: float = 8.0
+    pause_ms: float = 50.0
     fresh: bool = False
 
     def run(self, program: Program, context: Context) -> PassResult:
@@ -69,11 +72,15 @@ class AnnotateCosts(Pass):
         table_of_all = CostTable(costs, fixed_s, whole_s, context.message_cost)
         return PassResult(replace(program, costs=table_of_all), True, tuple(diagnostics))
 
+    @property
+    def _sampling(self) -> Sampling:
+        return Sampling(self.repeats, self.budget_s, self.pause_ms * 1e-3)
+
     def _measure(
         self, program: Program, context: Context, backend_name: str, settings: RunSettings
     ) -> tuple[dict[str, Cost], str]:
         backend = load_backend(backend_name)
-        keys = _store_keys(program, backend, settings)
+        keys = _store_keys(program, backend, settings, self.pause_ms)
         known: dict[str, Cost] = {}
         if context.store is not None and not self.fresh:
             found = context.store.find(keys.values())
@@ -85,11 +92,10 @@ class AnnotateCosts(Pass):
             program.model,
             sample_feeds(program, context.seed),
             settings,
-            self.repeats,
-            self.budget_s,
+            self._sampling,
         )
         fresh = _block_costs(program, profile)
-        fresh[_SEGMENT] = _segment_fixed_cost(backend, settings)
+        fresh[_SEGMENT] = _segment_fixed_cost(backend, settings, self._sampling)
         if context.store is not None:
             context.store.add({keys[name]: cost for name, cost in fresh.items()})
         return fresh, (
@@ -98,8 +104,11 @@ class AnnotateCosts(Pass):
         )
 
 
-def _store_keys(program: Program, backend: Backend, settings: RunSettings) -> dict[str, str]:
-    suffix = f"{backend.detect().fingerprint}|{settings.threads}|{settings.optimization}"
+def _store_keys(
+    program: Program, backend: Backend, settings: RunSettings, pause_ms: float
+) -> dict[str, str]:
+    fingerprint = backend.detect().fingerprint
+    suffix = f"{fingerprint}|{settings.threads}|{settings.optimization}|pause {pause_ms:g} ms"
     signatures = {block.name: block_signature(program, block) for block in program.blocks or ()}
     whole = hashlib.sha256("".join(signatures.values()).encode()).hexdigest()
     keys = {name: f"block|{signature}|{suffix}" for name, signature in signatures.items()}
@@ -120,7 +129,7 @@ def _block_costs(program: Program, profile: Profile) -> dict[str, Cost]:
     return {**costs, _WHOLE: whole}
 
 
-def _segment_fixed_cost(backend: Backend, settings: RunSettings) -> Cost:
+def _segment_fixed_cost(backend: Backend, settings: RunSettings, sampling: Sampling) -> Cost:
     """What a segment costs before it computes anything: one op on one number."""
     info = onnx.helper.make_tensor_value_info
     graph = onnx.helper.make_graph(
@@ -135,8 +144,9 @@ def _segment_fixed_cost(backend: Backend, settings: RunSettings) -> Cost:
     feeds = {"x": np.zeros(1, np.float32)}
     samples: list[float] = []
     with backend.runner(model.SerializeToString(), settings) as runner:
-        for _ in range(60):
+        for _ in range(_FIXED_WARMUP + _FIXED_RUNS):
+            time.sleep(sampling.pause_s)
             started = time.perf_counter()
             runner.run(feeds)
             samples.append(time.perf_counter() - started)
-    return summarise(samples[10:])
+    return summarise(samples[_FIXED_WARMUP:])

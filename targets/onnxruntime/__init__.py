@@ -7,7 +7,7 @@ from pathlib import Path
 
 import onnx
 
-from partc.targets.protocol import Array, Detection, Profile, Runner, RunSettings
+from partc.targets.protocol import Array, Detection, Profile, Runner, RunSettings, Sampling
 
 
 class OnnxRuntimeBackend:
@@ -38,13 +38,12 @@ class OnnxRuntimeBackend:
         model: onnx.ModelProto,
         feeds: Mapping[str, Array],
         settings: RunSettings,
-        repeats: int,
-        budget_s: float,
+        sampling: Sampling,
     ) -> Profile:
         """Kernel times by ONNX Runtime's profiler, and whole runs without it."""
         from partc.targets.onnxruntime.profiler import profile
 
-        return profile(model, feeds, settings, repeats, budget_s)
+        return profile(model, feeds, settings, sampling)
 
     def runner(self, model: bytes | Path, settings: RunSettings) -> Runner:
         """A session."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import tempfile
 import time
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +15,7 @@ from partc.errors import TargetError
 from partc.targets.loading import loadable
 from partc.targets.onnxruntime.fusion import OptimisedModel, optimise
 from partc.targets.onnxruntime.runner import first_line, open_session, session_options
-from partc.targets.protocol import Array, Profile, RunSettings
+from partc.targets.protocol import Array, Profile, RunSettings, Sampling
 
 _WARMUP_RUNS = 3
 _FEWEST_RUNS = 3
@@ -26,8 +26,7 @@ def profile(
     model: onnx.ModelProto,
     feeds: Mapping[str, Array],
     settings: RunSettings,
-    repeats: int,
-    budget_s: float,
+    sampling: Sampling,
 ) -> Profile:
     """Kernel times per op, and times of whole runs with profiling off, interleaved.
 
@@ -45,7 +44,7 @@ def profile(
         options.profile_file_prefix = str(Path(folder) / "profile")
         profiled = open_session(source, options)
         try:
-            whole_s = _interleaved(plain, profiled, feeds, repeats, budget_s)
+            whole_s = _interleaved(plain, profiled, feeds, sampling, clock_of(settings))
         except Exception as error:
             raise TargetError(
                 f"the model does not run on the sample input: {first_line(error)}; "
@@ -60,7 +59,11 @@ def profile(
 
 
 def _interleaved(
-    plain: Any, profiled: Any, feeds: Mapping[str, Array], repeats: int, budget_s: float
+    plain: Any,
+    profiled: Any,
+    feeds: Mapping[str, Array],
+    sampling: Sampling,
+    clock: Callable[[], float],
 ) -> list[float]:
     """Seconds of each run without profiling."""
     for session in (plain, profiled):
@@ -68,14 +71,21 @@ def _interleaved(
             session.run(None, dict(feeds))
     whole_s: list[float] = []
     begun = time.perf_counter()
-    for run in range(max(repeats, _FEWEST_RUNS)):
-        if run >= _FEWEST_RUNS and time.perf_counter() - begun > budget_s:
+    for run in range(max(sampling.repeats, _FEWEST_RUNS)):
+        if run >= _FEWEST_RUNS and time.perf_counter() - begun > sampling.budget_s:
             break
-        started = time.perf_counter()
+        time.sleep(sampling.pause_s)
+        started = clock()
         plain.run(None, dict(feeds))
-        whole_s.append(time.perf_counter() - started)
+        whole_s.append(clock() - started)
+        time.sleep(sampling.pause_s)
         profiled.run(None, dict(feeds))
     return whole_s
+
+
+def clock_of(settings: RunSettings) -> Callable[[], float]:
+    """The thread's own time where one thread does the work: waiting for a core is not its cost."""
+    return time.thread_time if settings.threads == 1 else time.perf_counter
 
 
 def _has_bodies(kernel: onnx.NodeProto) -> bool:
