@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
 WIDE, NARROW = 1000, 348
 _NAME_LIMIT = 26
+_LONGEST_BAR = 8
 
 
 def both_widths(draw: Callable[[Facts, int, str], Markup], facts: Facts) -> Markup:
@@ -128,7 +129,7 @@ def strategy_times(facts: Facts, width: int, css_class: str) -> Markup:
     row = 46
     with figure(width, row * max(len(strategies), 1) + 34, "strategies") as drawn:
         axes = plain_axes(drawn, 6, 24, 28, 2)
-        longest = max((s.predicted_s for s in strategies), default=0.0) or 1.0
+        longest = _bar_limit(facts)
         axes.set_xlim(0, longest)
         axes.set_ylim(max(len(strategies), 1) - 0.5, -0.5)
         axes.set_yticks([])
@@ -139,8 +140,10 @@ def strategy_times(facts: Facts, width: int, css_class: str) -> Markup:
             is_chosen = strategy is facts.chosen
             weight = "bold" if is_chosen else "normal"
             label = chart_label(strategy.name, _NAME_LIMIT)
+            beyond = ", beyond the chart" if strategy.predicted_s > longest else ""
             axes.annotate(
-                f"{label}: {duration(strategy.predicted_s)}" + (" (chosen)" if is_chosen else ""),
+                f"{label}: {duration(strategy.predicted_s)}"
+                + (" (chosen)" if is_chosen else beyond),
                 (0, at),
                 xytext=(1, 9),
                 textcoords="offset points",
@@ -168,6 +171,13 @@ def strategy_times(facts: Facts, width: int, css_class: str) -> Markup:
                 )
                 start += seconds
         return to_svg(drawn, title=_strategies_title(facts), css_class=css_class)
+
+
+def _bar_limit(facts: Facts) -> float:
+    """The end of the axis: one hopeless strategy must not shrink all other bars to nothing."""
+    longest = max((s.predicted_s for s in facts.manifest.strategies), default=0.0)
+    chosen_s = facts.chosen.predicted_s if facts.chosen is not None else 0.0
+    return min(longest, chosen_s * _LONGEST_BAR) or longest or 1.0
 
 
 def _strategies_title(facts: Facts) -> str:

@@ -202,6 +202,8 @@ def speedup_sentence(facts: Facts) -> str | None:
     if alone is None or chosen is None or alone is chosen or chosen.predicted_s <= 0:
         return None
     factor = alone.predicted_s / chosen.predicted_s
+    if facts.used_hosts == (facts.manifest.root,):
+        return None
     if factor < 1.005:
         return f"{facts.manifest.root} alone takes {duration(alone.predicted_s)}, no more than this"
     return f"{factor:.2f} times as fast as {facts.manifest.root} alone"

@@ -187,7 +187,8 @@ class _Drawing:
                 paths[is_cut][piece] = None
         for is_cut, pieces in paths.items():
             if pieces:
-                kind = "edge cut" if is_cut else "edge"
+                assumed = "" if self.facts.reads else " assumed"
+                kind = "edge cut" if is_cut else f"edge{assumed}"
                 yield Markup('<path class="{}" d="{}"/>').format(kind, "".join(pieces))
 
     def _pieces(

@@ -15,7 +15,7 @@ from partc.bundle.manifest import Manifest
 from partc.report import facts
 from partc.report.facts import Facts, facts_of
 from partc.report.names import shortened, visible
-from partc.report.units import count, duration, size
+from partc.report.units import bandwidth, count, duration, size
 
 _NAME_LIMIT = 48
 
@@ -195,7 +195,7 @@ def _print_outcome(console: Console, found: Facts) -> None:
     verdict = found.manifest.verdict
     if (more := facts.break_even_sentence(found)) is not None and verdict is not None:
         at = verdict.break_even_mbit_s
-        if at is None or f"{at:g}" not in said:
+        if at is None or bandwidth(at) not in said:
             _say(console, more)
     _say(console, facts.proof_sentence(found))
     _say(console, facts.verification_sentence(found))
