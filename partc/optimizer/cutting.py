@@ -59,10 +59,9 @@ def minimum_cut(problem: Problem) -> Solution:
         raise UsageError(f"The problem is no minimum cut: {reason}; use solve().")
     try:
         instance = build_instance(problem)
-    except NoHostLeftError as error:
-        return Solution(
-            None, None, None, "infeasible", solver="minimum-cut", conflicts=(str(error),)
-        )
+    except NoHostLeftError:
+        reasons = conflicting_constraints(problem)
+        return Solution(None, None, None, "infeasible", solver="minimum-cut", conflicts=reasons)
     network = _Network(instance)
     beyond, flow_s = network.cut()
     placement = instance.placement([1 if unit in beyond else 0 for unit in range(network.units)])

@@ -30,7 +30,7 @@ class ParetoFront:
         objectives: what is compared.
         points: from the best in the first objective to the best in the second.
         complete: whether every trade-off was found and proven (to a millionth); otherwise the
-            front is a sample: `most_points` or the time was too small.
+            front is a sample, since some were to be skipped or the time was too short.
     """
 
     objectives: tuple[Objective, Objective]
@@ -42,7 +42,7 @@ def pareto_front(
     problem: Problem,
     objectives: tuple[Objective, Objective] = ("latency", "energy"),
     *,
-    most_points: int = 50,
+    most_points: int | None = 50,
     time_limit_s: float | None = None,
 ) -> ParetoFront:
     """The plans that are best for some weight or limit on two objectives.
@@ -50,7 +50,7 @@ def pareto_front(
     Args:
         problem: its own objective is ignored.
         objectives: two of latency, throughput (seconds per request), energy.
-        most_points: steps narrower than this share of the range are skipped.
+        most_points: trade-offs closer than this share of the range are skipped; None skips none.
         time_limit_s: for the whole front.
 
     Raises:
@@ -60,7 +60,7 @@ def pareto_front(
     first, second = objectives
     if first == second or not {first, second} <= {"latency", "throughput", "energy"}:
         raise UsageError("A Pareto front needs two of latency, throughput and energy.")
-    if most_points < 2:
+    if most_points is not None and most_points < 2:
         raise UsageError("A Pareto front needs at least two points.")
     # Energy has no budget over several hosts, so it is the one that is minimised.
     limited, minimised = (second, first) if first == "energy" else (first, second)
@@ -77,7 +77,7 @@ def _walk(
     problem: Problem,
     limited: Objective,
     minimised: Objective,
-    most_points: int,
+    most_points: int | None,
     time_limit_s: float | None,
 ) -> tuple[list[Solution], bool]:
     ends = None if time_limit_s is None else time.perf_counter() + time_limit_s
@@ -91,7 +91,8 @@ def _walk(
     complete = start.status == "optimal"
     step = 0.0
     limit: float | None = None
-    while len(plans) < most_points and (ends is None or time.perf_counter() < ends):
+    complete = complete and most_points is None
+    while ends is None or time.perf_counter() < ends:
         trial = problem.changed(objective=minimised)
         if limit is not None:
             field = "deadline_s" if limited == "latency" else "period_s"
@@ -104,12 +105,13 @@ def _walk(
         complete = complete and plan.status == "optimal"
         plans.append(plan)
         reached = _value(plan.evaluation, limited)
-        if limit is None:
+        if limit is None and most_points is not None:
             step = (reached - lowest) / most_points
         if reached <= lowest * (1 + 2 * _SAME):
             return plans, complete
-        limit = max(min(reached * (1 - _SAME) - _SAME * step, reached - step), lowest)
-        complete = complete and step <= _SAME * reached
+        limit = max(min(reached * (1 - _SAME), reached - step), lowest)
+    else:
+        complete = False
     plans.append(start)
     return plans, complete
 

@@ -84,6 +84,8 @@ def _sentence(error: ValidationError, data: Mapping[str, Any]) -> str:
     if kind == "extra_forbidden":
         owner = _path_text(path[:-1], data) or "the problem"
         return f"In {owner}: {unknown_name('key', str(path[-1]), _keys_of(path[:-1]))}"
+    if kind == "missing" and isinstance(path[-1], int):
+        return f"{_path_text(path[:-1], data)} needs two values, but has {path[-1]}."
     if kind == "missing":
         owner = _path_text(path[:-1], data) or "The problem"
         return f"{owner[0].upper()}{owner[1:]} lacks {str(path[-1])!r}."

@@ -125,7 +125,9 @@ def solution_of(
 
 
 def relative_gap(objective: float, bound: float | None) -> float | None:
-    """(objective - bound) / objective, 0 for a plan that costs nothing."""
+    """(objective - bound) / objective; None where nothing is proven."""
     if bound is None:
         return None
-    return 0.0 if objective <= bound else (objective - bound) / abs(objective)
+    if objective <= bound:
+        return 0.0
+    return (objective - bound) / objective if objective > 0 else None

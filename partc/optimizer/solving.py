@@ -217,6 +217,7 @@ class _Solve:
         )
 
     def _judge(self, objective: float, bound: float) -> tuple[Status, float]:
+        bound = max(bound, 0.0)  # no cost is negative
         difference = objective - bound
         if difference <= _PROVEN * abs(objective):
             return "optimal", objective
