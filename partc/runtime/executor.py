@@ -118,6 +118,7 @@ class Executor:
             identity=self.plan.identity,
             tensors={name: tensors[name] for name in call.inputs},
             time_left_s=wait_s,
+            codecs=self.plan.codecs_there(call.id),
         )
         pending = self._transport.start(call.host, message)
         return _CallUnderWay(call, pending, start_s, start_s + wait_s)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from partc.bundle.manifest import CallEntry, SegmentEntry, TensorSpec
 from partc.bundle.reader import Bundle
+from partc.codecs import NONE
 from partc.errors import BundleError
 
 DEADLINE_FACTOR = 10.0
@@ -33,6 +34,9 @@ class HostPlan:
         self.root_call = plan.calls[0]
         self._producer = {name: s.id for s in plan.segments for name in s.outputs}
         self._transfer_s = {(t.tensor, t.sender, t.receiver): t.predicted_s for t in plan.transfers}
+        self._codecs: dict[tuple[str, str | None, str | None], str] = {
+            (t.tensor, t.sender, t.receiver): t.codec for t in plan.transfers if t.codec != NONE
+        }
         self._deadlines_s = {call: self._own_deadline_s(call) for call in self._all_calls}
 
     def call(self, call_id: str) -> CallEntry:
@@ -54,6 +58,22 @@ class HostPlan:
         """The segment that computes a tensor; None for an input of the model."""
         segment = self._producer.get(tensor)
         return None if segment is None else self.segments[segment]
+
+    def codecs_there(self, call_id: str) -> dict[str, str]:
+        """How the inputs of a call travel: tensor -> codec, for those that have one."""
+        call = self.call(call_id)
+        return self._codecs_of(call.inputs, call.caller, call.host)
+
+    def codecs_back(self, call_id: str) -> dict[str, str]:
+        """How the outputs of a call travel."""
+        call = self.call(call_id)
+        return self._codecs_of(call.outputs, call.host, call.caller)
+
+    def _codecs_of(
+        self, tensors: list[str], sender: str | None, receiver: str | None
+    ) -> dict[str, str]:
+        found = {name: self._codecs.get((name, sender, receiver)) for name in tensors}
+        return {name: codec for name, codec in found.items() if codec is not None}
 
     def predicted_s(self, call_id: str) -> float:
         """Predicted time of a round trip with everything behind it."""

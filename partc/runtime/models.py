@@ -32,6 +32,7 @@ class ModelRequest:
         outputs: what is wanted; all when empty.
         identity: of the bundle that the caller works with; empty when it does not say.
         time_left_s: after this the caller no longer waits; None when it does not say.
+        codecs: how tensors travel; those not named travel as they are.
     """
 
     model: str
@@ -40,16 +41,18 @@ class ModelRequest:
     outputs: tuple[str, ...] = ()
     identity: str = ""
     time_left_s: float | None = None
+    codecs: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
 class ModelAnswer:
-    """The answer of a named model."""
+    """The answer of a named model; ``codecs`` as in `ModelRequest`."""
 
     model: str
     request: str
     tensors: Mapping[str, Array]
     report: Report = field(default_factory=Report)
+    codecs: Mapping[str, str] = field(default_factory=dict)
 
 
 class HostedModels:
@@ -98,7 +101,10 @@ class HostedModels:
             raise RequestError(f"the request id is longer than {MAX_REQUEST_ID_LENGTH} characters")
         tensors = checked_tensors(request.tensors, inputs)
         wanted = _wanted(request.outputs, outputs)
+        codecs: Mapping[str, str] = {}
         if request.model in self._plan.calls:
+            if request.identity:  # Of partc hosts alone: others expect plain tensors.
+                codecs = self._plan.codecs_back(request.model)
             reply = self.executor.handle(
                 request.model, self._request_id(request), tensors, request.time_left_s
             )
@@ -107,9 +113,8 @@ class HostedModels:
             report = Report()
             segment = self._plan.segments[request.model]
             found = self.executor.run_segment(segment, tensors, report)
-        return ModelAnswer(
-            request.model, request.request, {name: found[name] for name in wanted}, report
-        )
+        answers = {name: found[name] for name in wanted}
+        return ModelAnswer(request.model, request.request, answers, report, codecs)
 
     def _request_id(self, request: ModelRequest) -> str:
         if request.request:

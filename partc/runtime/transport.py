@@ -86,6 +86,7 @@ class CallRequest:
     Attributes:
         identity: of the bundle that the caller works with; the host refuses another one.
         time_left_s: after this the caller no longer waits.
+        codecs: how the plan wants tensors to travel; those not named travel as they are.
     """
 
     call: str
@@ -93,6 +94,7 @@ class CallRequest:
     identity: str
     tensors: Mapping[str, Array]
     time_left_s: float
+    codecs: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -99,6 +99,7 @@ class Drawing:
     rtt_ms: float = 0.0
     slowdown: Mapping[str, float] | None = None
     fallback_hosts: tuple[str, ...] | None = None
+    codecs: Mapping[str, str] = field(default_factory=dict)
 
 
 def scale(source: str, factor: float, result: str) -> tuple[onnx.NodeProto, dict[str, np.ndarray]]:
@@ -254,6 +255,7 @@ def _transfers(drawing: Drawing, tensors: Mapping[str, Tensor]) -> list[Transfer
                     "to": receiver,
                     "bytes": size_bytes,
                     "predicted_s": seconds,
+                    "codec": drawing.codecs.get(name, "none"),
                 }
             )
         )

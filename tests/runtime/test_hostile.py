@@ -60,6 +60,14 @@ def tensor(datatype: str, shape: list[int], raw: bytes) -> bytes:
     return bytes(request.SerializeToString())
 
 
+def encoded(codec: str, shape: list[int], raw: bytes) -> bytes:
+    request = pb.ModelInferRequest(model_name="s1")
+    field = request.inputs.add(name="t", datatype="FP32", shape=shape)
+    field.parameters["partc_codec"].string_param = codec
+    request.raw_input_contents.append(raw)
+    return bytes(request.SerializeToString())
+
+
 HOSTILE = {
     "empty": b"",
     "not protobuf": b"\xff" * 100,
@@ -80,6 +88,11 @@ HOSTILE = {
     "texts beyond the end": tensor("BYTES", [1, 64], b"\xff\xff\xff\x7f" * 64),
     "more texts than bytes": tensor("BYTES", [2**40], b"\0" * 16),
     "a text that is not UTF-8": tensor("BYTES", [1], b"\x01\0\0\0\xff"),
+    "an unknown codec": encoded("rot13", [1, 64], b"\0" * 256),
+    "a codec's bomb": encoded("zstd", [2**40], b"\x28\xb5\x2f\xfd" + b"\0" * 50),
+    "a decoded size beyond the limit": encoded("lz4", [1 << 27], b"\0" * 64),
+    "bytes that are not compressed": encoded("lz4", [1, 64], b"\xff" * 64),
+    "half of the half floats": encoded("fp16", [1, 64], b"\0" * 64),
     "an endless id": good(id="i" * 100_000).SerializeToString(),
     "an endless name": good(model_name="s" * 1_000_000).SerializeToString(),
     "many raw contents": good().SerializeToString() + b"\x3a\x00" * 100_000,

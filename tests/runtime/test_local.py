@@ -75,6 +75,29 @@ def test_a_dynamic_batch_stays_dynamic(tmp_path: Path) -> None:
             assert not check(local, 6, rows=rows).failures
 
 
+@pytest.mark.parametrize(
+    ("codec", "tolerance", "ratio"),
+    [("fp16", 1e-3, 0.6), ("int8", 0.05, 0.35), ("lz4", 0.0, 0.3), ("fp16+zstd", 1e-3, 0.2)],
+)
+def test_tensors_travel_as_the_plan_says(
+    codec: str, tolerance: float, ratio: float, tmp_path: Path
+) -> None:
+    drawing = plans.two_hosts(codecs={"t": codec, "y": codec})
+    feeds = plans.sample(rows=40)
+    if codec in ("lz4", "fp16+zstd"):
+        feeds["x"][4:] = 0  # something to compress
+    with LocalDeployment(write_bundle(tmp_path, drawing), False) as local:
+        answer = local.request(feeds)
+        assert not answer.failures
+        np.testing.assert_allclose(
+            answer.outputs["y"], 6 * feeds["x"], rtol=0, atol=20 * tolerance + 1e-5
+        )
+        for size_bytes in (answer.calls[0].sent_bytes, answer.calls[0].received_bytes):
+            assert size_bytes < ratio * feeds["x"].nbytes + 500
+        feeds["x"][0, 0] = np.inf
+        assert np.isinf(local.run(feeds)["y"][0, 0]), "what no codec holds travels as it is"
+
+
 def test_requests_from_many_threads(tmp_path: Path) -> None:
     failed: list[BaseException] = []
 

@@ -89,6 +89,7 @@ class _Peer:
                 tensors=request.tensors,
                 identity=request.identity,
                 time_left_s=request.time_left_s,
+                codecs=request.codecs,
             )
         )
         if self._has_stream:

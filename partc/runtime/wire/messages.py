@@ -10,6 +10,7 @@ import numpy as np
 from google.protobuf.message import DecodeError
 from tritonclient.grpc import service_pb2 as pb
 
+from partc.codecs import NONE, decode, encode
 from partc.errors import RequestError
 from partc.runtime.checking import dtype_name, shortened
 from partc.runtime.models import ModelAnswer, ModelRequest
@@ -30,7 +31,11 @@ Buffer = bytes | memoryview
 _IDENTITY = "partc_bundle"
 _REPORT = "partc_report"
 _FAILURE = "partc_failure"
+_CODEC = "partc_codec"
 _TIMEOUT_US = "timeout"
+
+MAX_DECODED_BYTES = 256 << 20
+"""A few compressed bytes could otherwise claim any amount of memory."""
 
 _ERROR_FIELD, _ANSWER_FIELD = 1, 2
 
@@ -59,7 +64,10 @@ def encode_request(request: ModelRequest) -> bytes:
         header.parameters[_TIMEOUT_US].int64_param = int(request.time_left_s * 1e6)
     for name in request.outputs:
         header.outputs.add(name=name)
-    raws = [_add_tensor(header.inputs, name, array) for name, array in request.tensors.items()]
+    raws = [
+        _add_tensor(header.inputs, name, array, request.codecs.get(name, NONE))
+        for name, array in request.tensors.items()
+    ]
     return framing.join(header.SerializeToString(), framing.REQUEST_RAW_FIELD, raws)
 
 
@@ -158,13 +166,32 @@ def _parse(message_type: Any, message: Buffer, raw_field: int) -> tuple[Any, lis
 def _answer_pieces(answer: ModelAnswer) -> list[Buffer]:
     header = pb.ModelInferResponse(model_name=answer.model, model_version="1", id=answer.request)
     header.parameters[_REPORT].string_param = _encode_report(answer.report)
-    raws = [_add_tensor(header.outputs, name, array) for name, array in answer.tensors.items()]
+    raws = [
+        _add_tensor(header.outputs, name, array, answer.codecs.get(name, NONE))
+        for name, array in answer.tensors.items()
+    ]
     return framing.pieces(header.SerializeToString(), framing.RESPONSE_RAW_FIELD, raws)
 
 
-def _add_tensor(fields: Any, name: str, array: Array) -> Buffer:
-    fields.add(name=name, datatype=datatype_of(dtype_name(array)), shape=array.shape)
-    return to_raw(array)
+def _add_tensor(fields: Any, name: str, array: Array, codec: str) -> Buffer:
+    field = fields.add(name=name, datatype=datatype_of(dtype_name(array)), shape=array.shape)
+    if codec == NONE or array.nbytes > MAX_DECODED_BYTES:
+        return to_raw(array)
+    data, used = encode(array, codec)
+    if used != NONE:
+        field.parameters[_CODEC].string_param = used
+    return data
+
+
+def _from_encoded(field: Any, shape: tuple[int, ...], raw: memoryview) -> Array:
+    dtype = dtype_of(field.datatype)
+    size_bytes = element_count(field.name, shape) * numpy_dtype(dtype).itemsize
+    if size_bytes > MAX_DECODED_BYTES:
+        raise RequestError(
+            f"input {shortened(field.name)!r} would take {size_bytes} bytes decoded; "
+            f"at most {MAX_DECODED_BYTES} are, larger tensors travel as they are"
+        )
+    return decode(bytes(raw), field.parameters[_CODEC].string_param, dtype, shape)
 
 
 def _tensors(fields: Any, raws: list[memoryview]) -> dict[str, Array]:
@@ -178,7 +205,9 @@ def _tensors(fields: Any, raws: list[memoryview]) -> dict[str, Array]:
         if field.name in tensors:
             raise RequestError(f"input {shortened(field.name)!r} is given twice")
         shape = tuple(field.shape)
-        if raws:
+        if raws and _CODEC in field.parameters:
+            tensors[field.name] = _from_encoded(field, shape, raws[index])
+        elif raws:
             tensors[field.name] = from_raw(field.name, field.datatype, shape, raws[index])
         else:
             tensors[field.name] = _from_contents(field, shape)
