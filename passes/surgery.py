@@ -12,9 +12,13 @@ from collections.abc import Iterable, Mapping, Sequence
 import numpy as np
 import onnx
 import onnx_graphsurgeon as gs
+from onnx_graphsurgeon.logger import G_LOGGER
 
 from partc.errors import ModelError
 from partc.ir.program import Array, captured_names
+
+# Graphsurgeon logs to standard output, which belongs to the result of a command.
+G_LOGGER.severity = G_LOGGER.CRITICAL
 
 OLDEST_IR_VERSION = 4  # up to 3, initializers had to be listed as inputs
 

@@ -39,6 +39,15 @@ def element_bits(dtype: str) -> int:
     return np.dtype(dtype).itemsize * 8
 
 
+# numpy's own types: backends neither take nor give arrays of others (bfloat16, 4 and 8-bit floats).
+_CAN_CROSS = frozenset(
+    (
+        "bool string float16 float32 float64 "
+        "int8 int16 int32 int64 uint8 uint16 uint32 uint64"
+    ).split()
+)
+
+
 @dataclass(frozen=True)
 class TensorInfo:
     """One tensor of the graph.
@@ -54,6 +63,11 @@ class TensorInfo:
     shape: tuple[Dim, ...] | None
     planned_shape: tuple[int, ...] | None = None
     kind: TensorKind = "tensor"
+
+    @property
+    def can_cross(self) -> bool:
+        """Whether it can leave the kernel graph of one segment: as an array between hosts."""
+        return self.kind == "tensor" and (not self.dtype or self.dtype in _CAN_CROSS)
 
     @property
     def is_sized(self) -> bool:

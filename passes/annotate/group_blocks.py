@@ -21,8 +21,8 @@ class GroupBlocks(Pass):
 
     A cut inside of a fused kernel makes both halves slower than their costs say, so where
     hosts fuse differently the blocks are the union of their groups. Ops joined by something
-    that cannot be sent (a sequence, an optional) share a block too. Blocks that would wait for
-    each other become one.
+    that cannot be sent (a sequence, an optional, bfloat16) share a block too. Blocks that would
+    wait for each other become one.
 
     Attributes:
         fused: off puts every op in a block of its own, to study cuts inside of kernels.
@@ -45,7 +45,7 @@ class GroupBlocks(Pass):
                 nx.add_path(graph, group)
         for op in program.placed_ops:
             for tensor in op.outputs:
-                if program.tensor(tensor).kind != "tensor":
+                if not program.tensor(tensor).can_cross:
                     readers = program.consumers.get(tensor, ())
                     nx.add_path(graph, [op.name, *(reader.name for reader in readers)])
         blocks = tuple(_block(program, members) for members in _acyclic_groups(program, graph))

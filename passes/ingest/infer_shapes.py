@@ -13,6 +13,7 @@ from partc.ir.program import Array, Program
 from partc.ir.tensor import TensorInfo
 from partc.passes import surgery
 from partc.passes.contract import Context, Pass, PassResult
+from partc.passes.ingest.bind_shapes import bind_shapes
 from partc.passes.ingest.sample import sample_feeds
 from partc.passes.ingest.types import inferred_types, value_info
 from partc.targets.reference import open_reference
@@ -37,7 +38,7 @@ class InferShapes(Pass):
         """Infer, bind, and observe what is still unknown."""
         refuse_unknown_ops(program, context.topology)
         written = inferred_types(program)
-        bindings, notices = _bindings(program, written)
+        bindings, notices = bind_shapes(program, written)
         planned = inferred_types(program, bindings)
         tensors: dict[str, TensorInfo] = {}
         for name in (*program.inputs, *program.producer):
@@ -46,9 +47,10 @@ class InferShapes(Pass):
             tensors[name] = replace(
                 as_written,
                 dtype=as_written.dtype or as_planned.dtype,
-                planned_shape=as_planned.planned_shape or _static(as_written),
+                planned_shape=_first_known(as_planned.planned_shape, as_written.planned_shape),
                 kind=as_planned.kind,
             )
+        _refuse_ends_that_cannot_cross(program, tensors)
         annotated = replace(program, bindings=bindings, tensors=tensors)
         annotated = _observe(annotated, context)
         return PassResult(
@@ -56,69 +58,25 @@ class InferShapes(Pass):
         )
 
 
-def _static(info: TensorInfo) -> tuple[int, ...] | None:
-    return info.planned_shape
-
-
-def _bindings(
-    program: Program, written: dict[str, TensorInfo]
-) -> tuple[dict[str, tuple[int, ...]], list[str]]:
-    bindings: dict[str, tuple[int, ...]] = {}
-    symbols: dict[str, int] = {}
-    notices: list[str] = []
-    for name in program.inputs:
-        given = program.bindings.get(name)
-        if name in program.sample:
-            given = np.shape(program.sample[name])
-        if given is not None:
-            _match(name, written[name], given, symbols)
-            bindings[name] = given
-    for name in program.inputs:
-        info = written[name]
-        if name in bindings or info.kind != "tensor" or info.shape is None:
-            continue
-        dims: list[int] = []
-        for axis, dim in enumerate(info.shape):
-            if isinstance(dim, int):
-                dims.append(dim)
-            elif dim in symbols:
-                dims.append(symbols[dim])
-            elif axis == 0:
-                dims.append(1)
-                if isinstance(dim, str):
-                    symbols[dim] = 1
-                notices.append(
-                    f"input {name!r} has a dynamic first dimension; planning for a batch of 1 "
-                    f"(bind it with --shape {name}=...; the segments stay dynamic)"
+def _refuse_ends_that_cannot_cross(program: Program, tensors: dict[str, TensorInfo]) -> None:
+    for what, names in (("input", program.inputs), ("output", program.outputs)):
+        for name in names:
+            info = tensors[name]
+            if info.can_cross:
+                continue
+            if info.kind == "tensor":
+                raise ModelError(
+                    f"{what} {name!r} is of type {info.dtype}, of which no array can be given "
+                    "or taken; put a Cast to float32 or float16 between it and the model"
                 )
-            else:
-                example = ",".join(
-                    str(d) if isinstance(d, int) else ("1" if i == 0 else "?")
-                    for i, d in enumerate(info.shape)
-                )
-                raise UsageError(
-                    f"dimension {axis} of input {name!r} is dynamic "
-                    f"({dim if dim else 'unnamed'}); give --shape {name}={example} with numbers, "
-                    "or a sample with --input"
-                )
-        bindings[name] = tuple(dims)
-    return bindings, notices
-
-
-def _match(name: str, info: TensorInfo, given: tuple[int, ...], symbols: dict[str, int]) -> None:
-    if info.shape is None:
-        return
-    if len(given) != len(info.shape):
-        raise UsageError(
-            f"input {name!r} has {len(info.shape)} dimensions, the shape given for it {len(given)}"
-        )
-    for axis, (dim, size) in enumerate(zip(info.shape, given, strict=True)):
-        expected = symbols.setdefault(dim, size) if isinstance(dim, str) else dim
-        if size < 1 or (expected is not None and expected != size):
-            raise UsageError(
-                f"dimension {axis} of input {name!r} is {expected or 'at least 1'}, "
-                f"but {size} was given for it"
+            raise ModelError(
+                f"{what} {name!r} is a {info.kind}, and requests carry tensors only; make it a "
+                "tensor inside of the model (for a sequence with ConcatFromSequence)"
             )
+
+
+def _first_known(*shapes: tuple[int, ...] | None) -> tuple[int, ...] | None:
+    return next((shape for shape in shapes if shape is not None), None)
 
 
 def _observe(program: Program, context: Context) -> Program:

@@ -18,12 +18,14 @@ def make_segments(program: Program, placement: Mapping[str, str]) -> tuple[Segme
 
     The stage of an op is the number of changes of host on the longest way to it. Ops of one
     host and one stage wait for nobody in between, so the graph of segments has no cycle; ops of
-    a segment are connected, by an edge or by a tensor that both read.
+    a segment are connected, by an edge or by a tensor that both read. A block that is on one
+    host has one stage, that of its last input, and so stays in one segment.
     """
-    stage = _stages(program, placement)
+    units = _units(program, placement)
+    stage = _stages(program, placement, units)
     members = nx.Graph()
     for op in program.placed_ops:
-        members.add_node(op.name)
+        members.add_edge(op.name, ("unit", units[op.name]))
         for tensor in op.inputs:
             if tensor not in program.constant_tensors:
                 # Readers of one tensor on one host and stage meet in this node.
@@ -43,15 +45,32 @@ def make_segments(program: Program, placement: Mapping[str, str]) -> tuple[Segme
     )
 
 
-def _stages(program: Program, placement: Mapping[str, str]) -> dict[str, int]:
-    stage: dict[str, int] = {}
+def _units(program: Program, placement: Mapping[str, str]) -> dict[str, str]:
+    """Op -> what it shares a stage with: its block, or itself where the block has two hosts."""
+    units = {op.name: op.name for op in program.placed_ops}
+    for block in program.blocks or ():
+        if len({placement[op] for op in block.ops}) == 1:
+            units.update(dict.fromkeys(block.ops, block.name))
+    return units
+
+
+def _stages(
+    program: Program, placement: Mapping[str, str], units: Mapping[str, str]
+) -> dict[str, int]:
+    host_of = {units[op.name]: placement[op.name] for op in program.placed_ops}
+    graph = nx.DiGraph()
+    graph.add_nodes_from(host_of)
     for op in program.placed_ops:
-        before = 0
         for producer in _producers(program, op):
-            changes = placement[producer.name] != placement[op.name]
-            before = max(before, stage[producer.name] + changes)
-        stage[op.name] = before
-    return stage
+            if units[producer.name] != units[op.name]:
+                graph.add_edge(units[producer.name], units[op.name])
+    stage: dict[str, int] = {}
+    for unit in nx.topological_sort(graph):
+        stage[unit] = max(
+            (stage[p] + (host_of[p] != host_of[unit]) for p in graph.predecessors(unit)),
+            default=0,
+        )
+    return {op.name: stage[units[op.name]] for op in program.placed_ops}
 
 
 def _producers(program: Program, op: Op) -> Iterable[Op]:
@@ -109,16 +128,16 @@ class _Tree:
 
 
 def make_calls(
-    program: Program, segments: Iterable[Segment], topology: Topology
+    program: Program, segments: Iterable[Segment], topology: Topology, prefix: str = "c"
 ) -> tuple[Call, ...]:
-    """The calls of one request, the root's first.
+    """The calls of one request, the root's first; their ids begin with ``prefix``.
 
     Seen from a host, everything behind one of its links is one other party; what that party
     does between two changes of party is one call. The same rule then applies inside the call.
     A request brings every input to the root, and its answer is every output.
     """
     root = root_host(program, topology)
-    builder = _CallBuilder(program, root, _tree(root, topology))
+    builder = _CallBuilder(program, root, _tree(root, topology), prefix)
     calls = builder.build(root, None, list(segments), program.inputs)
     last = {call.host: call.id for call in calls}
     return tuple(replace(call, is_last=last[call.host] == call.id) for call in calls)
@@ -142,8 +161,9 @@ def _tree(root: str, topology: Topology) -> _Tree:
 
 
 class _CallBuilder:
-    def __init__(self, program: Program, root: str, tree: _Tree) -> None:
+    def __init__(self, program: Program, root: str, tree: _Tree, prefix: str) -> None:
         self._program = program
+        self._prefix = prefix
         self._tree = tree
         self._count = 0
         self._writer: dict[str, str] = dict.fromkeys(program.inputs, root)
@@ -173,7 +193,7 @@ class _CallBuilder:
             steps.append(Step(call=calls[0].id))
             made.extend(calls)
         call = Call(
-            id=f"c{index}",
+            id=f"{self._prefix}{index}",
             host=host,
             caller=caller,
             inputs=inputs,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import ClassVar, Literal
 
@@ -33,26 +34,51 @@ class Split(Pass):
         """Make the segments and their models."""
         if program.plan is None:
             raise PassError("split needs a plan; run partition before it", pass_name=self.name)
-        extractor = Extractor(program.model)
-        segments = tuple(
-            replace(
-                segment,
-                model=_model(program, extractor, segment),
-                predicted_s=_predicted_s(program, segment),
+        maker = _SegmentMaker(program)
+        segments = maker.segments(program.plan.placement)
+        portfolio = program.portfolio
+        if portfolio is not None:
+            plans = tuple(
+                replace(each, segments=maker.segments(each.placement)) for each in portfolio.plans
             )
-            for segment in make_segments(program, program.plan.placement)
-        )
+            portfolio = replace(portfolio, plans=plans)
         said = f"{len(segments)} segments on {len({s.host for s in segments})} hosts"
-        return PassResult(replace(program, segments=segments), True, (said,))
+        return PassResult(replace(program, segments=segments, portfolio=portfolio), True, (said,))
+
+
+class _SegmentMaker:
+    """Makes each segment once, whatever the number of plans that it is in."""
+
+    def __init__(self, program: Program) -> None:
+        self._program = program
+        self._extractor = Extractor(program.model)
+        self._made: dict[tuple[str, tuple[str, ...]], Segment] = {}
+
+    def segments(self, placement: Mapping[str, str]) -> tuple[Segment, ...]:
+        return tuple(self._finished(s) for s in make_segments(self._program, placement))
+
+    def _finished(self, segment: Segment) -> Segment:
+        key = (segment.host, segment.ops)
+        if key not in self._made:
+            named = replace(segment, id=f"s{len(self._made)}")
+            self._made[key] = replace(
+                named,
+                model=_model(self._program, self._extractor, named),
+                predicted_s=_predicted_s(self._program, named),
+            )
+        return self._made[key]
 
 
 def _model(program: Program, extractor: Extractor, segment: Segment) -> onnx.ModelProto:
     ops = [program.op_by_name[name] for name in segment.ops]
     names = {*segment.ops, *(op.name for op in _constant_ops_of(program, ops))}
     for tensor in (*segment.inputs, *segment.outputs):
-        if program.tensor(tensor).kind != "tensor":
+        info = program.tensor(tensor)
+        if not info.can_cross:
+            what = f"of type {info.dtype}" if info.kind == "tensor" else f"a {info.kind}"
             raise PassError(
-                f"{tensor!r} is a {program.tensor(tensor).kind} and cannot leave its host",
+                f"{tensor!r} is {what} and cannot leave its segment; "
+                "put group-blocks before partition, which keeps its ops together",
                 pass_name="split",
                 host=segment.host,
             )

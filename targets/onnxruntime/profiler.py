@@ -136,6 +136,8 @@ def op_samples(
 ) -> dict[str, tuple[float, ...]]:
     """For each op one sample a run; the time of every kernel counts for one op."""
     samples: dict[str, list[float]] = {}
+    if not optimised.program.placed_ops:
+        return {}
     for number, run in enumerate(runs):
         indices = optimised.kernel_by_event(name for name, _ in run)
         last = optimised.program.placed_ops[0].name
