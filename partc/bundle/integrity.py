@@ -8,7 +8,8 @@ import stat
 from collections.abc import Iterable, Mapping
 from pathlib import Path, PurePosixPath
 
-from partc.bundle.manifest import FileEntry, safe_relative_path
+from partc.bundle.manifest import FileEntry
+from partc.bundle.paths import safe_relative_path
 from partc.errors import IntegrityError
 from partc.suggest import unknown_name
 

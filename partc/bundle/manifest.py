@@ -3,23 +3,17 @@
 from __future__ import annotations
 
 import json
-import re
-from collections.abc import Iterator
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from partc.codecs import CODEC_NAMES, NONE
+from partc.bundle.consistency import check_consistency
 from partc.errors import BundleError
 from partc.ir.topology import Topology
-from partc.suggest import unknown_name
 
 SCHEMA_VERSION = 1
 MANIFEST_NAME = "manifest.json"
-
-_SHA256 = re.compile(r"^[0-9a-f]{64}$")
-_IDENTIFIER = re.compile(r"^[A-Za-z0-9][A-Za-z0-9._-]{0,127}$")
 
 Seconds = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 
@@ -53,10 +47,11 @@ class ModelInfo(_Strict):
 
 
 class Artefact(_Strict):
-    """A file that a host loads to run one segment."""
+    """A file that a host loads to run one segment; ``data`` are files that it refers to."""
 
     path: str
     format: Literal["onnx"]
+    data: list[str] = []
 
 
 class HostEntry(_Strict):
@@ -155,6 +150,7 @@ class BlockEntry(_Strict):
     name: str
     ops: list[str]
     host: str
+    inputs: list[str] = []
     outputs: dict[str, int]
     costs: dict[str, CostEntry]
 
@@ -203,6 +199,65 @@ class SweepEntry(_Strict):
     predicted_s: dict[str, Seconds]
 
 
+class CostVectorEntry(_Strict):
+    """A plan's latency as a sum; see `partc.ir.portfolio.CostVector`."""
+
+    constant_s: Seconds
+    device_s: Seconds
+    server_s: Seconds
+    sent_bytes: Annotated[float, Field(ge=0, allow_inf_nan=False)]
+    round_trips: Annotated[float, Field(ge=0, allow_inf_nan=False)]
+
+    def latency_s(
+        self,
+        bandwidth_mbit_s: float,
+        rtt_s: float,
+        device_slowdown: float = 1.0,
+        server_slowdown: float = 1.0,
+    ) -> float:
+        """The plan's latency under a condition."""
+        sending_s = self.sent_bytes * 8e-6 / bandwidth_mbit_s if self.sent_bytes else 0.0
+        return (
+            self.constant_s
+            + self.device_s * device_slowdown
+            + self.server_s * server_slowdown
+            + sending_s
+            + self.round_trips * rtt_s
+        )
+
+
+class AlternativeEntry(_Strict):
+    """One plan of the portfolio; ``survives`` are hosts that it does not need."""
+
+    name: str
+    plan: PlanEntry
+    cost: CostVectorEntry
+    survives: list[str]
+
+
+class RuledPointEntry(_Strict):
+    """Which plan is best at one condition."""
+
+    bandwidth_mbit_s: float
+    device_slowdown: float
+    server_slowdown: float
+    plan: str
+    predicted_s: Seconds
+
+
+class PortfolioEntry(_Strict):
+    """Plans for changing conditions; see `partc.ir.portfolio.Portfolio`."""
+
+    plans: list[AlternativeEntry]
+    base_bandwidth_mbit_s: float
+    base_rtt_s: Seconds
+    tolerance: float
+    certified_fraction: float
+    known_plans: int
+    solve_s: Seconds
+    map: list[RuledPointEntry]
+
+
 class VerificationEntry(_Strict):
     """How far the partitioned program was from the whole model; per tensor: absolute, relative.
 
@@ -236,6 +291,7 @@ class Manifest(_Strict):
     tensors: dict[str, TensorSpec]
     hosts: dict[str, HostEntry]
     plan: PlanEntry
+    portfolio: PortfolioEntry | None = None
     blocks: list[BlockEntry]
     strategies: list[StrategyEntry]
     certificate: CertificateEntry
@@ -247,10 +303,7 @@ class Manifest(_Strict):
 
     @model_validator(mode="after")
     def _is_consistent(self) -> Self:
-        _check_names(self)
-        _check_files(self)
-        _check_calls(self)
-        _check_codecs(self)
+        check_consistency(self)
         return self
 
     @property
@@ -258,13 +311,19 @@ class Manifest(_Strict):
         """The host where requests start."""
         return self.plan.root
 
+    @property
+    def plans(self) -> list[PlanEntry]:
+        """The chosen plan, then those of the portfolio."""
+        others = self.portfolio.plans if self.portfolio is not None else []
+        return [self.plan, *(each.plan for each in others)]
+
     def segment(self, segment_id: str) -> SegmentEntry:
-        """A segment by its id."""
-        return next(s for s in self.plan.segments if s.id == segment_id)
+        """A segment of any plan by its id."""
+        return next(s for plan in self.plans for s in plan.segments if s.id == segment_id)
 
     def call(self, call_id: str) -> CallEntry:
-        """A call by its id."""
-        return next(c for c in self.plan.calls if c.id == call_id)
+        """A call of any plan by its id."""
+        return next(c for plan in self.plans for c in plan.calls if c.id == call_id)
 
     @classmethod
     def load(cls, bundle: Path) -> Manifest:
@@ -308,99 +367,3 @@ class Manifest(_Strict):
     def to_json(self) -> str:
         """The manifest as it is written to disk."""
         return json.dumps(self.model_dump(mode="json", by_alias=True), indent=1) + "\n"
-
-
-def safe_relative_path(path: str) -> bool:
-    """Whether ``path`` stays inside the folder that it is relative to."""
-    pure = PurePosixPath(path)
-    return (
-        bool(pure.parts)
-        and not pure.is_absolute()
-        and ".." not in pure.parts
-        and "\\" not in path
-        and "\0" not in path
-        and str(pure) == path
-    )
-
-
-def _check_names(manifest: Manifest) -> None:
-    plan = manifest.plan
-    for kind, names in (
-        ("segment", [s.id for s in plan.segments]),
-        ("call", [c.id for c in plan.calls]),
-    ):
-        for name in names:
-            if not _IDENTIFIER.match(name):
-                raise ValueError(f"{kind} id {name!r} is not usable")
-        if len(set(names)) != len(names):
-            raise ValueError(f"two {kind}s have the same id")
-    if plan.root not in manifest.hosts:
-        raise ValueError(f"root host {plan.root!r} is not among the hosts")
-    for segment in plan.segments:
-        if segment.host not in manifest.hosts:
-            raise ValueError(f"segment {segment.id!r} is on unknown host {segment.host!r}")
-        if segment.id not in manifest.hosts[segment.host].artefacts:
-            raise ValueError(f"host {segment.host!r} has no artefact for segment {segment.id!r}")
-        for tensor in (*segment.inputs, *segment.outputs):
-            if tensor not in manifest.tensors:
-                raise ValueError(f"segment {segment.id!r} names unknown tensor {tensor!r}")
-
-
-def _check_codecs(manifest: Manifest) -> None:
-    for transfer in manifest.plan.transfers:
-        if transfer.codec not in (NONE, *CODEC_NAMES):
-            raise ValueError(unknown_name("codec", transfer.codec, (NONE, *CODEC_NAMES)))
-
-
-def _check_files(manifest: Manifest) -> None:
-    for path, entry in manifest.files.items():
-        if not safe_relative_path(path):
-            raise ValueError(f"file path {path!r} leaves the bundle")
-        if not _SHA256.match(entry.sha256):
-            raise ValueError(f"the digest of {path!r} is not a SHA-256")
-    for name, host in manifest.hosts.items():
-        for artefact in (*host.artefacts.values(), *host.fallback.values()):
-            if artefact.path not in manifest.files:
-                raise ValueError(f"artefact {artefact.path!r} of host {name!r} has no digest")
-
-
-def _check_calls(manifest: Manifest) -> None:
-    plan = manifest.plan
-    if not plan.calls or plan.calls[0].caller is not None or plan.calls[0].host != plan.root:
-        raise ValueError("the first call must be the request itself, at the root host")
-    calls = {call.id: call for call in plan.calls}
-    segments = {segment.id: segment for segment in plan.segments}
-    reached: set[str] = set()
-    for call in _reachable_calls(calls, plan.calls[0]):
-        for step in call.steps:
-            if step.run is not None:
-                if step.run not in segments:
-                    raise ValueError(f"call {call.id!r} runs unknown segment {step.run!r}")
-                if segments[step.run].host != call.host:
-                    raise ValueError(f"call {call.id!r} runs a segment of another host")
-                if step.run in reached:
-                    raise ValueError(f"segment {step.run!r} is run twice")
-                reached.add(step.run)
-        for tensor in (*call.inputs, *call.outputs):
-            if tensor not in manifest.tensors:
-                raise ValueError(f"call {call.id!r} names unknown tensor {tensor!r}")
-    if missed := set(segments) - reached:
-        raise ValueError(f"segment {sorted(missed)[0]!r} is never run")
-
-
-def _reachable_calls(calls: dict[str, CallEntry], root: CallEntry) -> Iterator[CallEntry]:
-    seen, stack = {root.id}, [root]
-    while stack:
-        call = stack.pop()
-        yield call
-        for step in call.steps:
-            if step.call is None:
-                continue
-            if step.call not in calls:
-                raise ValueError(f"call {call.id!r} makes unknown call {step.call!r}")
-            if step.call in seen:
-                raise ValueError(f"call {step.call!r} is made twice")
-            if calls[step.call].caller != call.host:
-                raise ValueError(f"call {step.call!r} is made by the wrong host")
-            seen.add(step.call)
-            stack.append(calls[step.call])

@@ -79,13 +79,17 @@ class Bundle:
         check_files(self.path, self.manifest.files, only)
 
     def check_artefacts(self, names: Iterable[str]) -> None:
-        """Check the named artefacts with their external data (files named after the artefact).
+        """Check the named artefacts, and the files with weights that they refer to.
 
         Raises:
             IntegrityError: a file is not what the manifest says.
         """
-        wanted = tuple(names)
-        self.check(path for path in self.manifest.files if path.startswith(wanted))
+        wanted = dict.fromkeys(names)
+        for host in self.manifest.hosts.values():
+            for artefact in (*host.artefacts.values(), *host.fallback.values()):
+                if artefact.path in wanted:
+                    wanted.update(dict.fromkeys(artefact.data))
+        self.check(wanted)
 
     def golden(self) -> tuple[dict[str, Array], dict[str, Array]]:
         """The golden input and the whole model's answer to it, by tensor name.

@@ -14,12 +14,15 @@ from typing import Any, Self
 import numpy as np
 import onnx
 
-from partc.bundle.manifest import MANIFEST_NAME, FileEntry, Manifest, safe_relative_path
+from partc.bundle.manifest import MANIFEST_NAME, Artefact, FileEntry, Manifest
+from partc.bundle.paths import safe_relative_path
+from partc.bundle.weights import shared_weights, with_weights_beside
 from partc.errors import BundleError
 from partc.ir.program import Array
 
 _LARGEST_INLINE_BYTES = 2**30
 _CHUNK_BYTES = 2**20
+_WEIGHTS_NAME = "weights.data"
 
 
 def refuse_existing(output: Path, force: bool) -> None:
@@ -115,20 +118,24 @@ class BundleWriter:
         self._register(path)
         return path
 
-    def copy(self, path: str, of: str) -> str:
-        """Add a second copy of a model; a copy and never a link, since links are refused."""
-        data = f"{of}.data"
-        if data in self._files:
-            # A model names its data by file name, which stays the same in the other folder.
-            if Path(path).name != Path(of).name:
-                raise BundleError(f"{of!r} has its weights beside it and cannot be renamed")
-            self._copy_file(str(Path(path).with_name(Path(data).name)), data)
-        self._copy_file(path, of)
-        return path
+    def add_models(self, folder: str, models: Mapping[str, onnx.ModelProto]) -> dict[str, Artefact]:
+        """Add the models of one host as ``<folder>/<key>.onnx``.
 
-    def _copy_file(self, path: str, of: str) -> None:
-        shutil.copyfile(self._staging / of, self._target(path))
-        self._register(path)
+        Weights that several of them hold are stored once, in a file beside them.
+        """
+        shared = shared_weights(models.values(), _LARGEST_INLINE_BYTES)
+        data: list[str] = []
+        if shared:
+            name = f"{folder}/{_WEIGHTS_NAME}"
+            models = with_weights_beside(models, shared, self._target(name))
+            self._register(name)
+            data = [name]
+        artefacts: dict[str, Artefact] = {}
+        for key, model in models.items():
+            path = self.add_bytes(f"{folder}/{key}.onnx", model.SerializeToString())
+            refers = any(w.external_data for w in model.graph.initializer)
+            artefacts[key] = Artefact(path=path, format="onnx", data=data if refers else [])
+        return artefacts
 
     def finish(self, manifest: Manifest) -> Path:
         """Write the manifest and move the bundle to where it was wanted."""

@@ -57,7 +57,7 @@ def to_bytes(array: Array, per_channel: bool) -> bytes:
     np.rint(levels, out=levels)
     np.clip(levels, 0, _LEVELS, out=levels)
     header = low.astype(_RANGE_DTYPE).tobytes() + step.astype(_RANGE_DTYPE).tobytes()
-    return header + levels.astype(np.uint8).tobytes()
+    return bytes(header + levels.astype(np.uint8).tobytes())
 
 
 def from_bytes(

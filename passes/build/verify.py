@@ -7,20 +7,20 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import ClassVar, Literal
 
-from partc.errors import PassError, TargetError, VerificationError
+from partc.codecs import is_lossy
+from partc.errors import TargetError, VerificationError
+from partc.ir.plan import Transfer
 from partc.ir.program import Array, Difference, Program, Verification, is_random
+from partc.ir.segment import Segment
 from partc.measure.loss import output_loss
 from partc.passes import surgery
 from partc.passes.build.compare import compare
-from partc.passes.build.lossy import loses_something, run_with_codecs
+from partc.passes.build.segment_runs import SegmentRuns
 from partc.passes.contract import Context, Pass, PassResult
 from partc.passes.ingest.normal_form import with_unique_names
 from partc.passes.ingest.sample import sample_feeds
 from partc.passes.ingest.types import value_info
-from partc.targets.loading import open_model
-from partc.targets.protocol import RunSettings
 from partc.targets.reference import open_reference
-from partc.targets.registry import load_backend, load_target
 
 
 @dataclass(frozen=True)
@@ -48,33 +48,63 @@ class Verify(Pass):
         feeds = sample_feeds(program, context.seed)
         outputs = _outputs_of_original(program, feeds)
         expected = {**_boundaries_of_whole(program, feeds), **outputs}
-        actual = _run_segments(program, feeds, context)
         random = _random_tensors(program)
-        differences: list[Difference] = []
-        for tensor, reference in expected.items():
-            if tensor in random:
-                continue
-            found = compare(tensor, actual[tensor], reference, self.tolerance)
-            if found.complaint:
-                segment = next((s for s in program.segments or () if tensor in s.outputs), None)
-                raise VerificationError(
-                    f"the partitioned program differs from the whole model at {tensor!r}: "
-                    f"{found.complaint}; nothing was written",
-                    pass_name=self.name,
-                    host=segment.host if segment else None,
-                )
-            differences.append(found.difference)
+        worst: dict[str, Difference] = {}
+        loss = 0.0
+        with SegmentRuns(context.topology) as runs:
+            for segments, transfers in _plans(program):
+                actual = runs.one_by_one(segments, feeds)
+                for tensor in expected:
+                    if tensor not in random and tensor in actual:
+                        found = self._compared(segments, tensor, actual[tensor], expected[tensor])
+                        before = worst.get(tensor, found)
+                        worst[tensor] = max(before, found, key=lambda d: d.max_abs_error)
+                if any(is_lossy(transfer.codec) for transfer in transfers):
+                    encoded = runs.with_codecs(segments, transfers, feeds, program.outputs)
+                    loss = max(loss, output_loss(encoded, outputs))
+        _refuse_over_budget(loss, context.topology.constraints.loss_budget)
+        differences = list(worst.values())
         notices: tuple[str, ...] = ()
         if random:
             notices = (
                 f"{len(random)} tensors follow from ops that draw random numbers "
                 f"(such as {sorted(random)[0]!r}) and could not be compared",
             )
-        loss = _loss_of_transfers(program, context, feeds, outputs)
         verification = Verification(tuple(differences), feeds, outputs, loss)
         verified = replace(program, verification=verification, notices=(*program.notices, *notices))
         said = f"{len(differences)} tensors equal, largest error {verification.max_abs_error:.3g}"
         return PassResult(verified, True, (said, *notices))
+
+    def _compared(
+        self, segments: tuple[Segment, ...], tensor: str, actual: Array, expected: Array
+    ) -> Difference:
+        found = compare(tensor, actual, expected, self.tolerance)
+        if found.complaint:
+            segment = next((s for s in segments if tensor in s.outputs), None)
+            raise VerificationError(
+                f"the partitioned program differs from the whole model at {tensor!r}: "
+                f"{found.complaint}; nothing was written",
+                pass_name=self.name,
+                host=segment.host if segment else None,
+            )
+        return found.difference
+
+
+def _plans(program: Program) -> list[tuple[tuple[Segment, ...], tuple[Transfer, ...]]]:
+    """Segments and transfers of the chosen plan, and of every other that the bundle carries."""
+    chosen = (program.segments or (), program.plan.transfers if program.plan else ())
+    others = program.portfolio.plans if program.portfolio is not None else ()
+    return [chosen, *((each.segments or (), each.transfers) for each in others)]
+
+
+def _refuse_over_budget(loss: float, budget: float | None) -> None:
+    """The optimizer adds up losses measured one by one, which is not always what they do."""
+    if budget is not None and loss > budget:
+        raise VerificationError(
+            f"the encoded transfers lose {loss:.3g} of the answer, more than the budget of "
+            f"{budget:g}; give a smaller --loss-budget, so that fewer bits are saved, or real "
+            "samples with --input"
+        )
 
 
 def _outputs_of_original(program: Program, feeds: Mapping[str, Array]) -> dict[str, Array]:
@@ -84,12 +114,13 @@ def _outputs_of_original(program: Program, feeds: Mapping[str, Array]) -> dict[s
 
 
 def _boundaries_of_whole(program: Program, feeds: Mapping[str, Array]) -> dict[str, Array]:
-    boundaries = [
+    boundaries = dict.fromkeys(
         tensor
-        for segment in program.segments or ()
+        for segments, _ in _plans(program)
+        for segment in segments
         for tensor in segment.outputs
         if tensor not in program.outputs
-    ]
+    )
     if not boundaries:
         return {}
     model = surgery.with_outputs(
@@ -98,51 +129,6 @@ def _boundaries_of_whole(program: Program, feeds: Mapping[str, Array]) -> dict[s
     with open_reference(model) as runner:
         whole = runner.run(feeds)
     return {tensor: whole[tensor] for tensor in boundaries}
-
-
-def _run_segments(
-    program: Program, feeds: Mapping[str, Array], context: Context
-) -> dict[str, Array]:
-    held: dict[str, Array] = dict(feeds)
-    for segment in program.segments or ():
-        if segment.model is None:
-            raise PassError(f"segment {segment.id!r} has no model", pass_name="verify")
-        host = context.topology.hosts[segment.host]
-        target = load_target(host.target)
-        settings = RunSettings(host.threads, target.optimization)
-        try:
-            with open_model(segment.model, load_backend(target.backend), settings) as runner:
-                held.update(runner.run(held))
-        except TargetError as error:
-            raise VerificationError(
-                f"segment {segment.id!r} does not run: {error}", host=segment.host
-            ) from error
-    return held
-
-
-def _loss_of_transfers(
-    program: Program,
-    context: Context,
-    feeds: Mapping[str, Array],
-    expected: Mapping[str, Array],
-) -> float:
-    """What encoding the transfers really costs the answer.
-
-    Raises:
-        VerificationError: more than the budget. The optimizer adds up losses that were measured
-            one by one, which is not always what they do together.
-    """
-    if not loses_something(program):
-        return 0.0
-    loss = output_loss(run_with_codecs(program, context.topology, feeds), expected)
-    budget = context.topology.constraints.loss_budget
-    if budget is not None and loss > budget:
-        raise VerificationError(
-            f"the encoded transfers lose {loss:.3g} of the answer, more than the budget of "
-            f"{budget:g}; give a smaller --loss-budget, so that fewer bits are saved, or real "
-            "samples with --input"
-        )
-    return loss
 
 
 @contextmanager

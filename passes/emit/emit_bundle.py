@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 
-from partc.bundle.manifest import Manifest
+import onnx
+
+from partc.bundle.manifest import Artefact, Manifest
 from partc.bundle.writer import BundleWriter
 from partc.errors import PassError
 from partc.ir.program import Program
-from partc.ir.segment import Call
+from partc.ir.segment import Call, Segment
 from partc.ir.topology import Topology
 from partc.passes.emit.annotate_graph import annotated_model
-from partc.passes.emit.manifest import build_manifest
+from partc.passes.emit.manifest import PlannedCalls, build_manifest
 from partc.passes.lower.schedule import make_calls
 from partc.targets.support import unsupported_by_host
 
@@ -39,15 +41,13 @@ def emit_bundle(
     """
     if program.segments is None or program.verification is None or program.plan is None:
         raise PassError("a bundle needs a verified program; run split and verify before")
-    calls = make_calls(program, program.segments, topology)
+    plans = _planned_calls(program, topology)
     with BundleWriter(output, force) as writer:
-        artefacts: dict[str, dict[str, str]] = {}
-        for segment in program.segments:
-            if segment.model is None:
-                raise PassError(f"segment {segment.id!r} has no model")
-            path = writer.add_model(f"hosts/{segment.host}/{segment.id}.onnx", segment.model)
-            artefacts.setdefault(segment.host, {})[segment.id] = path
-        fallbacks, no_fallback = _add_fallbacks(writer, program, topology, calls, artefacts)
+        fallback, no_fallback = _fallback_segments(program, topology, plans)
+        artefacts: dict[str, dict[str, Artefact]] = {}
+        for host in topology.hosts:
+            models = _models(program, host, fallback.get(host, set()))
+            artefacts[host] = writer.add_models(f"hosts/{host}", models)
         writer.add_arrays("golden/input.npz", program.verification.feeds)
         writer.add_arrays("golden/output.npz", program.verification.outputs)
         writer.add_model(WHOLE_MODEL_NAME, annotated_model(program))
@@ -56,7 +56,7 @@ def emit_bundle(
 
         def manifest() -> Manifest:
             return build_manifest(
-                program, topology, pipeline, calls, artefacts, fallbacks, no_fallback, writer.files
+                program, topology, pipeline, plans, artefacts, no_fallback, writer.files
             )
 
         if render_report is not None:
@@ -66,38 +66,54 @@ def emit_bundle(
     return finished
 
 
-def _add_fallbacks(
-    writer: BundleWriter,
-    program: Program,
-    topology: Topology,
-    calls: Sequence[Call],
-    artefacts: dict[str, dict[str, str]],
-) -> tuple[dict[str, dict[str, str]], dict[str, str]]:
-    """Copies of other hosts' segments for every host that calls others."""
-    fallbacks: dict[str, dict[str, str]] = {}
+def _planned_calls(program: Program, topology: Topology) -> PlannedCalls:
+    """The calls of the chosen plan, then those of each plan of the portfolio."""
+    chosen = make_calls(program, program.segments or (), topology)
+    others = program.portfolio.plans if program.portfolio is not None else ()
+    return (
+        chosen,
+        *(
+            make_calls(program, each.segments or (), topology, prefix=f"p{number}c")
+            for number, each in enumerate(others, 1)
+        ),
+    )
+
+
+def _all_segments(program: Program) -> dict[str, Segment]:
+    others = program.portfolio.plans if program.portfolio is not None else ()
+    sets = [program.segments or (), *(each.segments or () for each in others)]
+    return {segment.id: segment for segments in sets for segment in segments}
+
+
+def _models(program: Program, host: str, fallback: set[str]) -> dict[str, onnx.ModelProto]:
+    """Segment -> model, of the segments that ``host`` runs and of those it can stand in for."""
+    models: dict[str, onnx.ModelProto] = {}
+    for segment in _all_segments(program).values():
+        if segment.host == host or segment.id in fallback:
+            if segment.model is None:
+                raise PassError(f"segment {segment.id!r} has no model")
+            models[segment.id] = segment.model
+    return models
+
+
+def _fallback_segments(
+    program: Program, topology: Topology, plans: PlannedCalls
+) -> tuple[dict[str, set[str]], dict[str, str]]:
+    """Host -> segments of others with which it finishes a request; host -> why it cannot."""
+    fallback: dict[str, set[str]] = {}
     reasons: dict[str, str] = {}
     refused = unsupported_by_host(program, topology)
-    by_id = {call.id: call for call in calls}
-    for caller in dict.fromkeys(call.caller for call in calls if call.caller is not None):
-        wanted = [
-            segment
-            for segment in program.segments or ()
-            if any(
-                segment.id in _segments_of(call, by_id) for call in calls if call.caller == caller
-            )
-        ]
-        reason = _why_not(program, topology, caller, refused[caller])
-        if reason:
-            reasons[caller] = reason
-            continue
-        fallbacks[caller] = {
-            segment.id: writer.copy(
-                f"hosts/{caller}/fallback/{segment.id}.onnx",
-                artefacts[segment.host][segment.id],
-            )
-            for segment in wanted
-        }
-    return fallbacks, reasons
+    for calls in plans:
+        by_id = {call.id: call for call in calls}
+        for call in calls:
+            if call.caller is None:
+                continue
+            reason = _why_not(program, topology, call.caller, refused[call.caller])
+            if reason:
+                reasons[call.caller] = reason
+            else:
+                fallback.setdefault(call.caller, set()).update(_segments_of(call, by_id))
+    return fallback, reasons
 
 
 def _segments_of(call: Call, by_id: dict[str, Call]) -> set[str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import itertools
 import platform
 from collections.abc import Mapping, Sequence
 from importlib.metadata import PackageNotFoundError, version
@@ -10,16 +11,20 @@ from pathlib import Path
 
 from partc.bundle.manifest import (
     SCHEMA_VERSION,
+    AlternativeEntry,
     Artefact,
     BlockEntry,
     CallEntry,
     CertificateEntry,
     CostEntry,
+    CostVectorEntry,
     FileEntry,
     HostEntry,
     Manifest,
     ModelInfo,
     PlanEntry,
+    PortfolioEntry,
+    RuledPointEntry,
     SegmentEntry,
     StepEntry,
     StrategyEntry,
@@ -30,12 +35,16 @@ from partc.bundle.manifest import (
     VerificationEntry,
 )
 from partc.errors import PassError
-from partc.ir.plan import Plan
+from partc.ir.plan import Plan, Transfer
+from partc.ir.portfolio import Portfolio
 from partc.ir.program import Program
 from partc.ir.segment import Call, Segment
 from partc.ir.topology import Topology
 from partc.measure.statistics import now
 from partc.targets.registry import load_target
+
+PlannedCalls = tuple[tuple[Call, ...], ...]
+"""Calls of the chosen plan, then of each plan of the portfolio."""
 
 _TOOLS = ("partc", "onnx", "onnxruntime", "onnx-graphsurgeon", "pulp", "highspy", "numpy")
 
@@ -44,21 +53,24 @@ def build_manifest(
     program: Program,
     topology: Topology,
     pipeline: str,
-    calls: Sequence[Call],
-    artefacts: Mapping[str, Mapping[str, str]],
-    fallbacks: Mapping[str, Mapping[str, str]],
+    plans: PlannedCalls,
+    artefacts: Mapping[str, Mapping[str, Artefact]],
     no_fallback: Mapping[str, str],
     files: Mapping[str, FileEntry],
 ) -> Manifest:
     """Everything in one place.
 
     Args:
-        artefacts, fallbacks: host -> segment -> path inside of the bundle.
+        plans: calls of the chosen plan, then of each plan of the portfolio.
+        artefacts: host -> segment -> file; segments of other hosts are fallbacks.
         no_fallback: host -> why it cannot finish a request alone.
     """
     plan, segments = program.plan, program.segments
     if plan is None or segments is None or program.verification is None:
         raise PassError("a bundle needs a plan, segments and a verification")
+    portfolio = program.portfolio
+    every = [segments, *(each.segments or () for each in (portfolio.plans if portfolio else ()))]
+    host_of = {segment.id: segment.host for each in every for segment in each}
     hosts = {
         name: HostEntry(
             target=host.target,
@@ -67,14 +79,22 @@ def build_manifest(
             threads=host.threads,
             slowdown=host.slowdown,
             address=host.address,
-            artefacts=_artefacts(artefacts.get(name, {})),
-            fallback=_artefacts(fallbacks.get(name, {})),
+            artefacts={
+                segment: file
+                for segment, file in artefacts.get(name, {}).items()
+                if host_of[segment] == name
+            },
+            fallback={
+                segment: file
+                for segment, file in artefacts.get(name, {}).items()
+                if host_of[segment] != name
+            },
             no_fallback_reason=no_fallback.get(name),
         )
         for name, host in topology.hosts.items()
     }
     boundary = dict.fromkeys((*program.inputs, *program.outputs))
-    for segment in segments:
+    for segment in itertools.chain.from_iterable(every):
         boundary.update(dict.fromkeys((*segment.inputs, *segment.outputs)))
     return Manifest(
         schema_version=SCHEMA_VERSION,
@@ -91,12 +111,8 @@ def build_manifest(
         pipeline=pipeline,
         tensors={name: _spec(program, name) for name in boundary},
         hosts=hosts,
-        plan=PlanEntry(
-            root=calls[0].host,
-            segments=[_segment(segment) for segment in segments],
-            transfers=_transfers(plan),
-            calls=[_call(call) for call in calls],
-        ),
+        plan=_plan(segments, plan.transfers, plans[0]),
+        portfolio=_portfolio(portfolio, plans[1:]),
         blocks=_blocks(program, plan),
         strategies=[
             StrategyEntry(
@@ -128,8 +144,38 @@ def build_manifest(
     )
 
 
-def _artefacts(paths: Mapping[str, str]) -> dict[str, Artefact]:
-    return {segment: Artefact(path=path, format="onnx") for segment, path in paths.items()}
+def _plan(
+    segments: Sequence[Segment], transfers: Sequence[Transfer], calls: Sequence[Call]
+) -> PlanEntry:
+    return PlanEntry(
+        root=calls[0].host,
+        segments=[_segment(segment) for segment in segments],
+        transfers=[_transfer(transfer) for transfer in transfers],
+        calls=[_call(call) for call in calls],
+    )
+
+
+def _portfolio(portfolio: Portfolio | None, plans: PlannedCalls) -> PortfolioEntry | None:
+    if portfolio is None:
+        return None
+    return PortfolioEntry(
+        plans=[
+            AlternativeEntry(
+                name=each.name,
+                plan=_plan(each.segments or (), each.transfers, calls),
+                cost=CostVectorEntry(**vars(each.cost)),
+                survives=list(each.survives),
+            )
+            for each, calls in zip(portfolio.plans, plans, strict=True)
+        ],
+        base_bandwidth_mbit_s=portfolio.base_bandwidth_mbit_s,
+        base_rtt_s=portfolio.base_rtt_s,
+        tolerance=portfolio.tolerance,
+        certified_fraction=portfolio.certified_fraction,
+        known_plans=portfolio.known_plans,
+        solve_s=portfolio.solve_s,
+        map=[RuledPointEntry(**vars(point)) for point in portfolio.map],
+    )
 
 
 def _spec(program: Program, name: str) -> TensorSpec:
@@ -165,18 +211,15 @@ def _call(call: Call) -> CallEntry:
     )
 
 
-def _transfers(plan: Plan) -> list[TransferEntry]:
-    return [
-        TransferEntry(
-            tensor=t.tensor,
-            sender=t.sender,
-            receiver=t.receiver,
-            bytes=t.size_bytes,
-            codec=t.codec,
-            predicted_s=t.predicted_s,
-        )
-        for t in plan.transfers
-    ]
+def _transfer(transfer: Transfer) -> TransferEntry:
+    return TransferEntry(
+        tensor=transfer.tensor,
+        sender=transfer.sender,
+        receiver=transfer.receiver,
+        bytes=transfer.size_bytes,
+        codec=transfer.codec,
+        predicted_s=transfer.predicted_s,
+    )
 
 
 def _blocks(program: Program, plan: Plan) -> list[BlockEntry]:
@@ -187,6 +230,7 @@ def _blocks(program: Program, plan: Plan) -> list[BlockEntry]:
             BlockEntry(
                 name=block.name,
                 ops=list(block.ops),
+                inputs=list(block.inputs),
                 host=plan.placement[block.ops[0]],
                 outputs={
                     tensor: program.tensor(tensor).size_bytes

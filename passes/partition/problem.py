@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from partc.errors import PassError
-from partc.ir.program import Program
+from partc.ir.cost import Cost
+from partc.ir.program import Block, Program
 from partc.ir.topology import Link, Topology
 from partc.optimizer import Codec, Host, Op, Problem, Tensor, TensorCodec, Weight
 from partc.optimizer import Link as LinkCost
+from partc.passes.lower.schedule import root_host
 from partc.passes.partition.constraints import problem_constraints
 from partc.passes.partition.losses import LossMeter
 
@@ -57,7 +61,7 @@ def placement_problem(
                 name=block.name,
                 inputs=block.inputs,
                 outputs=block.outputs,
-                cost_s={host: cost.median_s for host, cost in costs[block.name].items()},
+                cost_s=_cost_s(program, topology, block, costs[block.name]),
                 weights=block.weights,
             )
             for block in program.blocks
@@ -69,6 +73,18 @@ def placement_problem(
         codecs=_codecs(program),
         constraints=problem_constraints(program, topology),
     )
+
+
+def _cost_s(
+    program: Program, topology: Topology, block: Block, row: Mapping[str, Cost]
+) -> dict[str, float]:
+    """Seconds on each host; the first block, at home, also starts the first segment."""
+    assert program.blocks is not None and program.costs is not None
+    seconds = {host: cost.median_s for host, cost in row.items()}
+    home = root_host(program, topology)
+    if block is program.blocks[0] and home in seconds:
+        seconds[home] += program.costs.segment_fixed_s[home]
+    return seconds
 
 
 def _tensor(program: Program, name: str, losses: LossMeter | None) -> Tensor:

@@ -1,0 +1,109 @@
+"""Segments run here one after the other, each as its host will run it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from contextlib import ExitStack
+from types import TracebackType
+from typing import Self
+
+from partc.codecs import NONE, decode, encode
+from partc.errors import PassError, TargetError, VerificationError
+from partc.ir.plan import Transfer
+from partc.ir.program import Array
+from partc.ir.segment import Segment
+from partc.ir.topology import Topology
+from partc.targets.loading import open_model
+from partc.targets.protocol import Runner, RunSettings
+from partc.targets.registry import load_backend, load_target
+
+
+class SegmentRuns:
+    """Loads each segment once, however many plans it is in; a context manager."""
+
+    def __init__(self, topology: Topology) -> None:
+        self._topology = topology
+        self._runners: dict[str, Runner] = {}
+        self._stack = ExitStack()
+
+    def one_by_one(
+        self, segments: Iterable[Segment], feeds: Mapping[str, Array]
+    ) -> dict[str, Array]:
+        """All tensors that leave a segment, and the inputs; nothing is encoded on the way.
+
+        Raises:
+            VerificationError: a segment does not run.
+        """
+        held: dict[str, Array] = dict(feeds)
+        for segment in segments:
+            held.update(self._run(segment, held))
+        return held
+
+    def with_codecs(
+        self,
+        segments: Iterable[Segment],
+        transfers: Iterable[Transfer],
+        feeds: Mapping[str, Array],
+        outputs: Iterable[str],
+    ) -> dict[str, Array]:
+        """The outputs where they are wanted, with every transfer encoded and decoded."""
+        hosts = _Hosts(transfers)
+        for name, array in feeds.items():
+            hosts.put(self._topology.input_home(name), name, array)
+        for segment in segments:
+            given = {name: hosts.get(segment.host, name) for name in segment.inputs}
+            for name, array in self._run(segment, given).items():
+                hosts.put(segment.host, name, array)
+        return {name: hosts.get(self._topology.output_home(name), name) for name in outputs}
+
+    def _run(self, segment: Segment, given: Mapping[str, Array]) -> dict[str, Array]:
+        if segment.model is None:
+            raise PassError(f"segment {segment.id!r} has no model", pass_name="verify")
+        try:
+            if segment.id not in self._runners:
+                host = self._topology.hosts[segment.host]
+                target = load_target(host.target)
+                settings = RunSettings(host.threads, target.optimization)
+                backend = load_backend(target.backend)
+                self._runners[segment.id] = self._stack.enter_context(
+                    open_model(segment.model, backend, settings)
+                )
+            return self._runners[segment.id].run(given)
+        except TargetError as error:
+            raise VerificationError(
+                f"segment {segment.id!r} does not run: {error}", host=segment.host
+            ) from error
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._stack.close()
+
+
+class _Hosts:
+    """Which host holds which tensor, and how the others come by it."""
+
+    def __init__(self, transfers: Iterable[Transfer]) -> None:
+        self._held: dict[tuple[str, str], Array] = {}
+        self._arriving = {(t.receiver, t.tensor): t for t in transfers}
+
+    def put(self, host: str, tensor: str, array: Array) -> None:
+        self._held[host, tensor] = array
+
+    def get(self, host: str, tensor: str) -> Array:
+        if (host, tensor) not in self._held:
+            transfer = self._arriving.get((host, tensor))
+            if transfer is None:
+                raise PassError(f"no transfer brings {tensor!r} to host {host!r}", host=host)
+            array = self.get(transfer.sender, tensor)
+            if transfer.codec != NONE:
+                data, used = encode(array, transfer.codec)
+                array = decode(data, used, array.dtype.name, array.shape)
+            self._held[host, tensor] = array
+        return self._held[host, tensor]
