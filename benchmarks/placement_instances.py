@@ -1,6 +1,6 @@
 """Solves the public placement instances of PARTC_DATA and compares with their known values.
 
-Usage: PARTC_DATA=FOLDER python benchmarks/placement_instances.py [--time-limit SECONDS] [NAME ...]
+Usage: PARTC_DATA=FOLDER python -m benchmarks.placement_instances [--time-limit SECONDS] [NAME ...]
 
 The instances are those of Tarnawski et al., "Efficient Algorithms for Device Placement of DNN
 Graph Operators" (NeurIPS 2020): throughput on accelerators and a CPU that share a bus. Their times
@@ -15,6 +15,7 @@ import os
 from pathlib import Path
 from typing import Any
 
+from benchmarks.machine import describe_machine
 from partc.optimizer import Problem, Solution, solve
 
 MS = 1e-3
@@ -104,6 +105,7 @@ def main() -> None:
     folder = os.environ.get("PARTC_DATA")
     if not folder:
         parser.error("set PARTC_DATA to the folder that holds placement/")
+    print(describe_machine(), flush=True)
     for name in options.names or KNOWN:
         for kind, known_ms in zip(("contiguous", "free"), KNOWN[name], strict=True):
             if options.kind not in (kind, "both"):

@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 
 from partc.errors import PartcError, UsageError
 from partc.optimizer import Problem, solve
+from partc.optimizer.schema import schema_text
 from tests.optimizer.random_problems import random_problem
 
 EXAMPLE: dict[str, Any] = {
@@ -253,3 +254,10 @@ def test_importing_the_package_loads_no_solver() -> None:
         [sys.executable, "-c", script], capture_output=True, text=True, check=True
     ).stdout.split()
     assert not {"pulp", "highspy", "scipy", "networkx", "pydantic", "numpy"} & set(loaded)
+
+
+def test_the_published_schema_is_current() -> None:
+    published = Path(__file__).parents[2] / "docs" / "problem.schema.json"
+    assert published.read_text(encoding="utf-8") == schema_text(), (
+        "run python -m partc.optimizer.schema > docs/problem.schema.json"
+    )
