@@ -7,11 +7,12 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from partc.optimizer.breaking_even import BreakEven, break_even
+    from partc.optimizer.conditions import Conditions, CostVector, Point
     from partc.optimizer.conflicts import conflicting_constraints
     from partc.optimizer.cutting import minimum_cut
     from partc.optimizer.evaluation import Evaluation, Transfer, evaluate
     from partc.optimizer.pareto import ParetoFront, ParetoPoint, pareto_front
-    from partc.optimizer.portfolios import Conditions, Portfolio, PortfolioPlan, portfolio
+    from partc.optimizer.portfolios import Portfolio, PortfolioPlan, portfolio
     from partc.optimizer.problem import (
         Bus,
         Codec,
@@ -58,7 +59,9 @@ _HOME = {
     "conflicting_constraints": "conflicts",
     "Portfolio": "portfolios",
     "PortfolioPlan": "portfolios",
-    "Conditions": "portfolios",
+    "Conditions": "conditions",
+    "CostVector": "conditions",
+    "Point": "conditions",
     "portfolio": "portfolios",
 }
 
@@ -69,12 +72,14 @@ __all__ = [
     "Codec",
     "Conditions",
     "Constraints",
+    "CostVector",
     "Evaluation",
     "Host",
     "Link",
     "Op",
     "ParetoFront",
     "ParetoPoint",
+    "Point",
     "Portfolio",
     "PortfolioPlan",
     "Problem",

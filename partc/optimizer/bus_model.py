@@ -6,8 +6,8 @@ import numpy as np
 import numpy.typing as npt
 
 from partc.optimizer.instance import CodecOption, Net
-from partc.optimizer.linear import Affine, Sum
-from partc.optimizer.placement_model import ZERO, Flow, PlacementModel
+from partc.optimizer.linear import ZERO, Affine, Sum
+from partc.optimizer.placement_model import Flow, PlacementModel
 
 
 class BusModel(PlacementModel):

@@ -13,12 +13,11 @@ from dataclasses import dataclass
 from partc.errors import UsageError
 from partc.optimizer.problem import NO_CODEC, Codec, Host, Problem
 from partc.optimizer.routes import Routes
+from partc.optimizer.violations import Totals, broken_constraints
 from partc.suggest import unknown_name
 
 CodecChoice = Mapping[tuple[str, str, str], str]
 """(tensor, from, to) to the codec's name; what is absent travels as it is."""
-
-_SLACK = 1e-6
 
 
 @dataclass(frozen=True)
@@ -151,9 +150,8 @@ class _Evaluator:
             "throughput": bottleneck_s,
             "energy": counted_energy_j,
         }[self.problem.objective]
-        self._check_placement_constraints()
-        self._check_segments()
-        self._check_budgets(memory_bytes, energy_j, latency_s, loads)
+        totals = Totals(latency_s, loads, memory_bytes, energy_j, self.loss)
+        self.violations += broken_constraints(self.problem, self.placement, totals)
         return Evaluation(
             objective=math.inf if math.isinf(latency_s) else objective,
             latency_s=latency_s,
@@ -340,121 +338,3 @@ class _Evaluator:
             live_bytes += step
             peak_bytes = max(peak_bytes, live_bytes)
         return peak_bytes
-
-    def _check_placement_constraints(self) -> None:
-        limits = self.problem.constraints
-        for op, host in limits.pinned.items():
-            if self.placement[op] != host:
-                self.violations.append(
-                    f"Op {op!r} is pinned to host {host!r} but placed on {self.placement[op]!r}."
-                )
-        for op, hosts in limits.forbidden.items():
-            if self.placement[op] in hosts:
-                self.violations.append(f"Op {op!r} is forbidden on host {self.placement[op]!r}.")
-        for group in limits.together:
-            used = list(dict.fromkeys(self.placement[op] for op in group))
-            if len(used) > 1:
-                self.violations.append(
-                    f"Ops {', '.join(map(repr, group))} must share a host but are on "
-                    f"{', '.join(map(repr, used))}."
-                )
-        if limits.monotone:
-            self._check_monotone()
-
-    def _check_monotone(self) -> None:
-        """Each op must be on its predecessor's host or further from the root, on every link."""
-        if self.problem.bus is not None:
-            rank = {name: {name} for name in self.hosts}
-            for name in self.hosts:
-                earlier = self.problem.host_names[: self.problem.host_names.index(name)]
-                rank[name] |= set(earlier)
-        else:
-            routes = Routes(self.problem)
-            rank = {
-                name: {routes.root, name, *(hop[1] for hop in routes.path(routes.root, name))}
-                for name in self.hosts
-            }
-        for tensor in self.problem.tensors:
-            producer = self.problem.producer_of.get(tensor.name)
-            if producer is None:
-                continue
-            before = self.placement[producer.name]
-            for op in self.problem.consumers_of[tensor.name]:
-                after = self.placement[op.name]
-                if before not in rank[after]:
-                    self.violations.append(
-                        f"The plan must be monotone, but tensor {tensor.name!r} goes back from "
-                        f"{before!r} to op {op.name!r} on {after!r}."
-                    )
-                    break
-
-    def _check_segments(self) -> None:
-        limits = self.problem.constraints
-        most = dict(limits.max_segments)
-        if limits.contiguous:
-            most = dict.fromkeys(self.hosts, 1)
-        for host, allowed in most.items():
-            visits = self._visits(host)
-            if visits > allowed:
-                reason = (
-                    "the plan must be contiguous"
-                    if limits.contiguous
-                    else f"max_segments allows {allowed}"
-                )
-                self.violations.append(
-                    f"A path of ops enters host {host!r} {visits} times; {reason}."
-                )
-
-    def _visits(self, host: str) -> int:
-        """Most times that one path of ops enters the host."""
-        visits: dict[str, int] = {}
-        for op in self.problem.ordered_ops:
-            here = self.placement[op.name] == host
-            most = 1 if here else 0
-            for tensor in op.inputs:
-                producer = self.problem.producer_of.get(tensor)
-                if producer is not None:
-                    entering = here and self.placement[producer.name] != host
-                    most = max(most, visits[producer.name] + (1 if entering else 0))
-            visits[op.name] = most
-        return max(visits.values(), default=0)
-
-    def _check_budgets(
-        self,
-        memory_bytes: dict[str, float],
-        energy_j: dict[str, float],
-        latency_s: float,
-        loads: dict[str, float],
-    ) -> None:
-        limits = self.problem.constraints
-        for host in self.problem.hosts:
-            if host.memory_bytes is not None and _over(memory_bytes[host.name], host.memory_bytes):
-                self.violations.append(
-                    f"Host {host.name!r} needs {memory_bytes[host.name]:.6g} bytes but has "
-                    f"{host.memory_bytes:.6g}."
-                )
-        for name, budget_j in limits.energy_j.items():
-            if _over(energy_j[name], budget_j):
-                self.violations.append(
-                    f"Host {name!r} uses {energy_j[name]:.6g} J but may use {budget_j:.6g} J."
-                )
-        if limits.deadline_s is not None and _over(latency_s, limits.deadline_s):
-            self.violations.append(
-                f"The latency is {latency_s:.6g} s but the deadline is {limits.deadline_s:.6g} s."
-            )
-        if limits.period_s is not None:
-            for name, load_s in loads.items():
-                if _over(load_s, limits.period_s):
-                    self.violations.append(
-                        f"{name!r} is busy for {load_s:.6g} s of each request but the period is "
-                        f"{limits.period_s:.6g} s."
-                    )
-        if limits.loss_budget is not None and _over(self.loss, limits.loss_budget):
-            self.violations.append(
-                f"The codecs lose {self.loss:.6g} but the budget is {limits.loss_budget:.6g}."
-            )
-
-
-def _over(value: float, limit: float) -> bool:
-    """Above the limit by more than the solvers' rounding."""
-    return value > limit * (1 + _SLACK) + 1e-12

@@ -32,6 +32,10 @@ class Affine:
         return Affine(terms, self.constant - other.constant)
 
 
+ONE = Affine((), 1.0)
+ZERO = Affine()
+
+
 class Sum:
     """An affine expression under construction."""
 
@@ -46,6 +50,18 @@ class Sum:
         self.constant += factor * expression.constant
         for variable, coefficient in expression.terms:
             self.terms[variable] = self.terms.get(variable, 0.0) + factor * coefficient
+
+    def add_sum(self, other: Sum, factor: float = 1.0) -> None:
+        """Add another sum times a factor."""
+        if factor == 0.0:
+            return
+        self.constant += factor * other.constant
+        for variable, coefficient in other.terms.items():
+            self.terms[variable] = self.terms.get(variable, 0.0) + factor * coefficient
+
+    def expression(self) -> Affine:
+        """What has been added up."""
+        return Affine(tuple(self.terms.items()), self.constant)
 
 
 @dataclass(frozen=True)

@@ -14,10 +14,9 @@ import numpy as np
 import numpy.typing as npt
 
 from partc.optimizer.instance import CodecOption, Instance, Net
-from partc.optimizer.linear import Affine, LinearModel, Sum
-
-ONE = Affine((), 1.0)
-ZERO = Affine()
+from partc.optimizer.linear import ONE, Affine, LinearModel, Sum
+from partc.optimizer.memory_rows import add_memory_rows
+from partc.optimizer.segment_rows import add_segment_rows
 
 
 @dataclass(frozen=True)
@@ -162,14 +161,14 @@ class PlacementModel(ABC):
         """Joules of a host for one request."""
         data = self.problem.hosts[host]
         total = Sum()
-        _add_sum(total, self.compute_s(host), data.power_active_w - data.power_idle_w)
+        total.add_sum(self.compute_s(host), data.power_active_w - data.power_idle_w)
         for flow in self.flows:
             if flow.sender == host:
                 total.add(flow.used, flow.wire_s * (data.power_tx_w - data.power_idle_w))
             if flow.receiver == host:
                 total.add(flow.used, flow.wire_s * (data.power_rx_w - data.power_idle_w))
         if data.power_idle_w > 0:
-            _add_sum(total, self.latency_s(), data.power_idle_w)
+            total.add_sum(self.latency_s(), data.power_idle_w)
         return total
 
     def loads(self) -> dict[str, Sum]:
@@ -189,17 +188,17 @@ class PlacementModel(ABC):
     def _add_objective(self) -> None:
         objective = Sum()
         if self.problem.objective == "latency":
-            _add_sum(objective, self.latency_s(), self.scale)
+            objective.add_sum(self.latency_s(), self.scale)
         elif self.problem.objective == "energy":
             counted = self.problem.energy_hosts or self.problem.host_names
             for name in dict.fromkeys(counted):
                 index = self.problem.host_names.index(name)
-                _add_sum(objective, self.energy_j(index), self.scale)
+                objective.add_sum(self.energy_j(index), self.scale)
         else:
             slowest = self.linear.variable("T", upper=None)
             for load in self.loads().values():
                 row = Sum()
-                _add_sum(row, load, -self.scale)
+                row.add_sum(load, -self.scale)
                 row.add(slowest)
                 self.linear.at_least(Affine(tuple(row.terms.items()), row.constant))
             objective.add(slowest)
@@ -219,129 +218,8 @@ class PlacementModel(ABC):
             for flow in self.flows:
                 loss.add(flow.used, flow.loss)
             self.linear.budget(loss, limits.loss_budget)
-        self._add_memory()
-        self._add_segments()
-
-    # Memory
-
-    def _add_memory(self) -> None:
-        capped = [h for h in self.hosts if self.problem.hosts[h].memory_bytes is not None]
-        if not capped:
-            return
-        users = self._bytes_by_users()
-        for host in capped:
-            capacity = self.problem.hosts[host].memory_bytes
-            assert capacity is not None
-            held = Sum()
-            for units, size_bytes in users.items():
-                present = [self.at[unit][host] for unit in units if host in self.at[unit]]
-                if present:
-                    held.add(self.any_of(present), size_bytes)
-            if not self.problem.constraints.activations:
-                self.linear.budget(held, capacity)
-                continue
-            for live in self._live_tensors(host):
-                total = Sum()
-                _add_sum(total, held, 1.0)
-                for place, size_bytes in live:
-                    total.add(place, size_bytes)
-                self.linear.budget(total, capacity)
-
-    def _bytes_by_users(self) -> dict[tuple[int, ...], float]:
-        """Weights that the same units use are one."""
-        units: dict[str, dict[int, None]] = {}
-        for op in self.problem.ops:
-            for name in op.weights:
-                units.setdefault(name, {})[self.instance.unit_of[op.name]] = None
-        total: dict[tuple[int, ...], float] = {}
-        for weight in self.problem.weights:
-            if weight.name in units and weight.size_bytes > 0:
-                key = tuple(sorted(units[weight.name]))
-                total[key] = total.get(key, 0.0) + weight.size_bytes
-        return total
-
-    def any_of(self, places: list[Affine]) -> Affine:
-        """At least 1 where one of the places is 1."""
-        if len(places) == 1:
-            return places[0]
-        if any(place == ONE for place in places):
-            return ONE
-        held = self.linear.variable("m")
-        for place in places:
-            self.linear.at_least(held.minus(place))
-        return held
-
-    def _live_tensors(self, host: int) -> list[list[tuple[Affine, float]]]:
-        """For each step of the ops' order, the tensors that may be live then on the host."""
-        position = {op.name: step for step, op in enumerate(self.problem.ordered_ops, start=1)}
-        steps = len(position)
-        live: list[list[tuple[Affine, float]]] = [[] for _ in range(steps + 1)]
-        for tensor in self.problem.tensors:
-            place = self._presence(tensor.name, host)
-            if place is None or tensor.size_bytes == 0:
-                continue
-            producer = self.problem.producer_of.get(tensor.name)
-            first = position[producer.name] if producer else 0
-            readers = self.problem.consumers_of[tensor.name]
-            last = max((position[op.name] for op in readers), default=0)
-            if tensor.name in self.problem.outputs:
-                last = steps
-            for step in range(first, max(first, last) + 1):
-                live[step].append((place, tensor.size_bytes))
-        return live
-
-    def _presence(self, tensor: str, host: int) -> Affine | None:
-        """1 where the tensor arises on the host or arrives there."""
-        producer = self.problem.producer_of.get(tensor)
-        if producer is not None:
-            source = self.at[self.instance.unit_of[producer.name]].get(host)
-        elif tensor in self.problem.inputs:
-            home = self.problem.host_names.index(self.problem.inputs[tensor])
-            source = ONE if home == host else None
-        else:
-            return None
-        total = Sum()
-        for part in [*([source] if source else []), *self.arrivals.get((tensor, host), [])]:
-            total.add(part)
-        if not total.terms and total.constant == 0.0:
-            return None
-        return Affine(tuple(total.terms.items()), min(total.constant, 1.0))
-
-    # Segments
-
-    def _add_segments(self) -> None:
-        limits = self.problem.constraints
-        most = dict(limits.max_segments)
-        if limits.contiguous:
-            most = dict.fromkeys(self.problem.host_names, 1)
-        for name, visits in most.items():
-            self._limit_visits(self.problem.host_names.index(name), visits)
-
-    def _limit_visits(self, host: int, visits: int) -> None:
-        """An op is on the host when it was entered one more time than it was left.
-
-        `entered` and `left` never fall along a path, so a path enters at most `visits` times.
-        """
-        entered: dict[str, list[Affine]] = {}
-        left: dict[str, list[Affine]] = {}
-        whole = visits > 1
-        for op in self.problem.ordered_ops:
-            entered[op.name] = [self.linear.variable("d", integer=whole) for _ in range(visits)]
-            left[op.name] = [self.linear.variable("w", integer=whole) for _ in range(visits)]
-            here = Sum()
-            here.add(self.at[self.instance.unit_of[op.name]].get(host, ZERO), -1.0)
-            for k in range(visits):
-                here.add(entered[op.name][k])
-                here.add(left[op.name][k], -1.0)
-                self.linear.at_least(entered[op.name][k].minus(left[op.name][k]))
-                if k > 0:
-                    self.linear.at_least(left[op.name][k - 1].minus(entered[op.name][k]))
-            self.linear.equal(Affine(tuple(here.terms.items())), -here.constant)
-            makers = [self.problem.producer_of.get(tensor) for tensor in op.inputs]
-            for before in dict.fromkeys(maker.name for maker in makers if maker is not None):
-                for k in range(visits):
-                    self.linear.at_least(entered[op.name][k].minus(entered[before][k]))
-                    self.linear.at_least(left[op.name][k].minus(left[before][k]))
+        add_memory_rows(self)
+        add_segment_rows(self)
 
     # Reading a solution
 
@@ -366,11 +244,3 @@ class PlacementModel(ABC):
             )
 
         return value
-
-
-def _add_sum(total: Sum, other: Sum, factor: float) -> None:
-    if factor == 0.0:
-        return
-    total.constant += factor * other.constant
-    for variable, coefficient in other.terms.items():
-        total.terms[variable] = total.terms.get(variable, 0.0) + factor * coefficient

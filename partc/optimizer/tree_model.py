@@ -8,8 +8,8 @@ import numpy as np
 import numpy.typing as npt
 
 from partc.optimizer.instance import CodecOption, Net
-from partc.optimizer.linear import Affine, Sum
-from partc.optimizer.placement_model import ONE, ZERO, Flow, PlacementModel
+from partc.optimizer.linear import ONE, ZERO, Affine, Sum
+from partc.optimizer.placement_model import Flow, PlacementModel
 from partc.optimizer.routes import Routes
 
 

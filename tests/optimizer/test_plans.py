@@ -21,7 +21,7 @@ from partc.optimizer import (
     portfolio,
     solve,
 )
-from partc.optimizer.portfolios import Point
+from partc.optimizer.conditions import Point
 from tests.optimizer.random_problems import placements, random_problem
 
 NAMES = {
