@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import math
 import threading
 import time
 from collections import OrderedDict
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
@@ -30,6 +31,9 @@ class HeldLimits:
     age_s: float = 60.0
 
 
+NO_LIMITS = HeldLimits(requests=1 << 62, bytes=1 << 62, age_s=math.inf)
+
+
 @dataclass
 class RequestState:
     """The tensors of one request that a host has received or produced, by name."""
@@ -45,16 +49,17 @@ class HeldRequests:
     """The requests of one host, by request id. Idle ones give way to new ones, oldest first.
 
     Args:
-        calls: every call that a request makes to this host; after all of them it is forgotten.
+        calls: call -> every call that the same request makes to this host; after all of them the
+            request is forgotten.
     """
 
     def __init__(
         self,
-        calls: Iterable[str],
+        calls: Mapping[str, frozenset[str]],
         limits: HeldLimits | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        self._calls = frozenset(calls)
+        self._calls = calls
         self._limits = limits or HeldLimits()
         self._clock = clock
         self._lock = threading.Lock()
@@ -118,7 +123,7 @@ class HeldRequests:
         state.calls_under_way -= 1
         state.calls_made.add(call)
         state.touched_s = self._clock()
-        if state.calls_made >= self._calls and not state.calls_under_way:
+        if state.calls_made >= self._calls[call] and not state.calls_under_way:
             self._drop(request)
             return
         size_bytes = sum(_size_bytes(array) for array in state.tensors.values())

@@ -11,7 +11,7 @@ from partc.errors import UsageError
 from partc.ir.tensor import element_bits
 from partc.runtime.executor import Executor
 from partc.runtime.health import PeerHealth
-from partc.runtime.held import HeldRequests
+from partc.runtime.held import NO_LIMITS, HeldLimits, HeldRequests
 from partc.runtime.host_plan import HostPlan
 from partc.runtime.segments import Fallback, SegmentPool
 from partc.runtime.transport import Transport
@@ -52,7 +52,9 @@ class Host:
             limit = message_limit_bytes(bundle.manifest)
             self.transport = GrpcTransport(reachable, max_message_bytes=limit)
         self.health = PeerHealth(self._probe)
-        self.held = HeldRequests(self.plan.calls)
+        # The root host holds only requests under way, which its own user has made.
+        limits = NO_LIMITS if name == bundle.manifest.root else HeldLimits()
+        self.held = HeldRequests(_calls_together(bundle.manifest, name), limits)
         self.executor = Executor(self.plan, self.segments, self.transport, self.health, self.held)
 
     def _probe(self, host: str, timeout_s: float) -> str | None:
@@ -81,11 +83,21 @@ def message_limit_bytes(manifest: Manifest) -> int:
             for spec in (manifest.tensors[name] for name in names)
             if spec.planned_shape is not None
         )
-        for call in manifest.plan.calls
+        for plan in manifest.plans
+        for call in plan.calls
         for names in (call.inputs, call.outputs)
     )
     wanted = max(SMALLEST_MESSAGE_LIMIT_BYTES, 4 * largest)
     return min(wanted, LARGEST_MESSAGE_LIMIT_BYTES)
+
+
+def _calls_together(manifest: Manifest, host: str) -> dict[str, frozenset[str]]:
+    """Call -> all calls that a request which makes it makes to ``host``: those of one plan."""
+    together: dict[str, frozenset[str]] = {}
+    for plan in manifest.plans:
+        calls = frozenset(call.id for call in plan.calls if call.host == host)
+        together.update(dict.fromkeys(calls, calls))
+    return together
 
 
 def _peer_addresses(bundle: Bundle, plan: HostPlan, given: Mapping[str, str]) -> dict[str, str]:

@@ -23,7 +23,7 @@ def holding(**limits: float) -> tuple[HeldRequests, Clock]:
     clock = Clock()
     settings = {"requests": 3, "bytes": 10_000, "age_s": 60.0} | limits
     held = HeldRequests(
-        ["a", "b"],
+        dict.fromkeys("ab", frozenset("ab")),
         HeldLimits(int(settings["requests"]), int(settings["bytes"]), settings["age_s"]),
         clock,
     )
