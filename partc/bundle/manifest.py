@@ -163,6 +163,8 @@ class StrategyEntry(_Strict):
     bytes_sent: int
     compute_s: dict[str, Seconds]
     transfer_s: Seconds
+    period_s: Seconds = 0.0
+    energy_j: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 0.0
 
 
 class CertificateEntry(_Strict):

@@ -106,7 +106,8 @@ class Bundle:
             name: {segment: self._digest(file.path) for segment, file in host.artefacts.items()}
             for name, host in self.manifest.hosts.items()
         }
-        agreed = [self.manifest.plan.model_dump(mode="json", by_alias=True), artefacts]
+        plans = [plan.model_dump(mode="json", by_alias=True) for plan in self.manifest.plans]
+        agreed = [plans, artefacts]
         return hashlib.sha256(json.dumps(agreed, sort_keys=True).encode()).hexdigest()
 
     def _digest(self, path: str) -> str:

@@ -17,6 +17,7 @@ from partc.cli.console import (
     read_arrays,
     verbose_option,
 )
+from partc.cli.constraints import constrained, constraint_options
 
 
 @click.command("compile")
@@ -42,6 +43,7 @@ from partc.cli.console import (
     "--shape", "shapes", multiple=True, metavar="NAME=1,3,224,224",
     help="Shape to plan for where the model leaves dimensions open; may be repeated.",
 )  # fmt: skip
+@constraint_options
 @click.option("--force", is_flag=True, help="Replace a bundle that is already there.")
 @click.option("--seed", type=int, default=0, show_default=True, help="Of drawn sample inputs.")
 @click.option("--no-store", is_flag=True, help="Measure everything anew and keep nothing.")
@@ -71,6 +73,7 @@ def command(
     as_json: bool,
     quiet: bool,
     verbose: bool,
+    **constraints: Any,
 ) -> None:
     """Compile MODEL, an ONNX file, into a bundle for the hosts of a topology.
 
@@ -93,7 +96,7 @@ def command(
                 f"({event.duration_s:.2f} s)"
             )
         )
-    described = partc.Topology.load(topology)
+    described = constrained(partc.Topology.load(topology), constraints)
     with progress_of(console) as progress:
         bundle = partc.compile(
             model,

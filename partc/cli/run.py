@@ -40,6 +40,10 @@ from partc.cli.console import (
     "--address", "addresses", multiple=True, metavar="NAME=HOST:PORT",
     help="Where a host listens, instead of the topology's address; may be repeated.",
 )  # fmt: skip
+@click.option("--plan", metavar="NAME", help="Take this plan of the bundle's portfolio.")
+@click.option("--bandwidth-mbit-s", type=float, help="As it is now, to choose the plan by.")
+@click.option("--device-slowdown", type=float, help="Against the declared speed, likewise.")
+@click.option("--server-slowdown", type=float, help="Against the declared speed, likewise.")
 @click.option("--deadline", type=float, metavar="SECONDS", help="Longest wait for another host.")
 @click.option(
     "--fallback", type=click.Choice(["preload", "lazy", "none"]), default="preload",
@@ -54,6 +58,10 @@ def command(
     local: bool,
     repeat: int,
     addresses: tuple[str, ...],
+    plan: str | None,
+    bandwidth_mbit_s: float | None,
+    device_slowdown: float | None,
+    server_slowdown: float | None,
     deadline: float | None,
     fallback: Literal["preload", "lazy", "none"],
     as_json: bool,
@@ -90,7 +98,14 @@ def command(
                     fallback=fallback,
                 )
             )
-        answers = [deployment.request(feeds) for _ in range(repeat)]
+        observed = {
+            "bandwidth_mbit_s": bandwidth_mbit_s,
+            "device_slowdown": device_slowdown,
+            "server_slowdown": server_slowdown,
+        }
+        if any(value is not None for value in observed.values()):
+            deployment.observe(**{k: v for k, v in observed.items() if v is not None})
+        answers = [deployment.request(feeds, plan) for _ in range(repeat)]
     if output_path is not None:
         write_arrays(output_path, answers[-1].outputs)
     if as_json:
@@ -111,6 +126,7 @@ def _run_json(opened: Any, answers: list[Any], output_path: Path | None) -> dict
             {"id": s.segment, "host": s.host, "measured_s": s.seconds} for s in last.segments
         ],
         "bytes_sent": last.sent_bytes,
+        "plan": last.plan,
         "finished_locally": any(answer.finished_locally for answer in answers),
         "failures": [failure for answer in answers for failure in answer.failures],
         "outputs": {

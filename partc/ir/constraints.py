@@ -26,6 +26,7 @@ class Constraints(BaseModel):
         keep_local: tensors that may not leave the host where they arise.
         private_blocks: the first so many blocks stay where the inputs arise.
         deadline_ms: longest latency of one request.
+        energy_hosts: whose energy ``--objective energy`` minimises; all hosts by default.
         energy_j: host -> most energy for one request, joules.
         loss_budget: most loss of the output that compressed transfers may cause, relative.
         codecs: how transfers may be encoded (`partc.codecs.CODEC_NAMES`); by default every codec
@@ -44,6 +45,7 @@ class Constraints(BaseModel):
     keep_local: Patterns = ()
     private_blocks: Annotated[int, Field(ge=0)] = 0
     deadline_ms: Positive | None = None
+    energy_hosts: tuple[str, ...] = ()
     energy_j: dict[str, NonNegative] = {}
     loss_budget: NonNegative | None = None
     codecs: tuple[str, ...] | None = None
@@ -51,4 +53,4 @@ class Constraints(BaseModel):
 
     def hosts(self) -> set[str]:
         """Every host that a constraint names."""
-        return {*self.max_segments, *self.pin, *self.forbid, *self.energy_j}
+        return {*self.max_segments, *self.pin, *self.forbid, *self.energy_j, *self.energy_hosts}

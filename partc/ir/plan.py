@@ -33,6 +33,8 @@ class Strategy:
         compute_s: host -> seconds of compute.
         transfer_s: seconds on links.
         placement: block -> host.
+        period_s: the slowest host or link direction: seconds per request of a full pipeline.
+        energy_j: joules of one request, of the hosts whose energy counts.
     """
 
     name: str
@@ -41,6 +43,8 @@ class Strategy:
     compute_s: Mapping[str, float]
     transfer_s: float
     placement: Mapping[str, str]
+    period_s: float = 0.0
+    energy_j: float = 0.0
 
 
 @dataclass(frozen=True)

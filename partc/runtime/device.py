@@ -15,13 +15,12 @@ import numpy as np
 from partc.bundle.reader import Bundle
 from partc.errors import RequestError, UsageError
 from partc.runtime.checking import checked_tensors
+from partc.runtime.choice import CHOSEN, PlanChooser
 from partc.runtime.host import Host
 from partc.runtime.segments import Fallback
 from partc.runtime.transport import CallFailedError, CallTime, SegmentTime, Transport
 
 Array = np.ndarray[Any, np.dtype[Any]]
-
-CONNECT_TIMEOUT_S = 1.0
 
 
 @dataclass(frozen=True)
@@ -33,6 +32,7 @@ class Answer:
         segments: each segment that ran, where, and for how long.
         calls: each round trip to another host as its caller saw it, nested ones included.
         failures: one sentence for each host that failed; the answer is right all the same.
+        plan: the plan that the request took; see `partc.runtime.choice`.
     """
 
     outputs: dict[str, Array]
@@ -40,6 +40,7 @@ class Answer:
     segments: tuple[SegmentTime, ...]
     calls: tuple[CallTime, ...]
     failures: tuple[str, ...]
+    plan: str = CHOSEN
 
     @property
     def finished_locally(self) -> bool:
@@ -70,6 +71,7 @@ class Deployment:
     def __init__(self, bundle: Bundle, host: Host) -> None:
         self.bundle = bundle
         self._host = host
+        self._chooser = PlanChooser(bundle.manifest)
         self._inputs = bundle.manifest.model.inputs
         self._outputs = [spec.name for spec in bundle.manifest.model.outputs]
 
@@ -83,14 +85,37 @@ class Deployment:
         """
         return self.request(feeds).outputs
 
-    def request(self, feeds: Mapping[str, Any]) -> Answer:
-        """As `run`, with times, bytes and failures."""
+    @property
+    def plans(self) -> tuple[str, ...]:
+        """The plans that the bundle carries."""
+        return self._chooser.names
+
+    def observe(self, **conditions: float | None) -> None:
+        """Say how things are now, and let each request take the plan that is best then.
+
+        Args:
+            conditions: any of bandwidth_mbit_s, rtt_s, device_slowdown, server_slowdown; see
+                `partc.runtime.choice.Observation`.
+
+        Raises:
+            UsageError: the bundle carries one plan only, or a value makes no sense.
+        """
+        self._chooser.observe(**conditions)
+
+    def request(self, feeds: Mapping[str, Any], plan: str | None = None) -> Answer:
+        """As `run`, with times, bytes and failures.
+
+        Args:
+            plan: one of `plans`, in place of the one that conditions call for.
+
+        Raises:
+            UsageError: there is no such plan.
+        """
         start_s = time.perf_counter()
         tensors = checked_tensors(feeds, self._inputs)
+        name, call = self._chooser.choose(self._host.health.why_down, plan)
         try:
-            reply = self._host.executor.handle(
-                self._host.plan.root_call.id, uuid.uuid4().hex, tensors
-            )
+            reply = self._host.executor.handle(call.id, uuid.uuid4().hex, tensors)
         except CallFailedError as error:
             raise RequestError(
                 f"the request cannot be carried out on host {self._host.plan.host!r}: "
@@ -103,6 +128,7 @@ class Deployment:
             segments=tuple(reply.report.segments),
             calls=tuple(reply.report.calls),
             failures=tuple(reply.report.failures),
+            plan=name,
         )
 
     def close(self) -> None:
@@ -167,7 +193,7 @@ def open_bundle(
         transport=transport,
     )
     try:
-        opened.connect(min(CONNECT_TIMEOUT_S, deadline_s or CONNECT_TIMEOUT_S))
+        opened.connect()
     except BaseException:
         opened.close()
         raise

@@ -297,7 +297,7 @@ class _Work:
         wanted = [name for name in call.outputs if name not in self._tensors]
         while wanted:
             name = wanted.pop()
-            segment = self._plan.producer(name)
+            segment = self._plan.producer(name, call.id)
             if segment is None or not self._executor.segments.can_run(segment.id):
                 raise self._cannot_replace(call.host, name, segment)
             if segment.id not in found:

@@ -19,6 +19,7 @@ from partc.suggest import unknown_name
 
 SMALLEST_MESSAGE_LIMIT_BYTES = 64 << 20
 LARGEST_MESSAGE_LIMIT_BYTES = (1 << 31) - 1
+LONGEST_CONNECT_S = 5.0
 
 
 class Host:
@@ -60,10 +61,13 @@ class Host:
     def _probe(self, host: str, timeout_s: float) -> str | None:
         return None if self.transport is None else self.transport.probe(host, timeout_s)
 
-    def connect(self, timeout_s: float) -> None:
+    def connect(self) -> None:
         """Reach every host that this one calls, so that the first request need not."""
+        if self.transport is None:
+            return
         for peer in self.plan.peers:
-            reason = self._probe(peer, timeout_s)
+            timeout_s = min(self.plan.longest_deadline_s(peer), LONGEST_CONNECT_S)
+            reason = self.transport.probe(peer, timeout_s, patient=False)
             if reason is not None:
                 self.health.mark_down(peer, reason)
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from partc.bundle.manifest import CallEntry, SegmentEntry, TensorSpec
+from partc.bundle.manifest import CallEntry, SegmentEntry, TensorSpec, TransferEntry
 from partc.bundle.reader import Bundle
 from partc.codecs import NONE
 from partc.errors import BundleError
@@ -15,9 +15,10 @@ class HostPlan:
     """Look-ups that an executor needs for every request, made once.
 
     Attributes:
-        calls: the calls that this host carries out, by id.
+        calls: the calls that this host carries out, of all plans of the bundle, by id.
         peers: the hosts that it calls itself.
-        segments: all segments of the plan, by id.
+        segments: all segments of all plans, by id.
+        root_call: the request itself, by the chosen plan.
     """
 
     def __init__(self, bundle: Bundle, host: str, deadline_s: float | None = None) -> None:
@@ -25,22 +26,31 @@ class HostPlan:
         self.host = host
         self.identity = bundle.identity
         self._deadline_s = deadline_s
-        plan = bundle.manifest.plan
-        self._all_calls = {call.id: call for call in plan.calls}
-        self.calls = {call.id: call for call in plan.calls if call.host == host}
-        self.peers = tuple(dict.fromkeys(call.host for call in plan.calls if call.caller == host))
-        self.segments: dict[str, SegmentEntry] = {s.id: s for s in plan.segments}
-        self.tensors: dict[str, TensorSpec] = bundle.manifest.tensors
-        self.root_call = plan.calls[0]
-        self._producer = {name: s.id for s in plan.segments for name in s.outputs}
-        self._transfer_s = {(t.tensor, t.sender, t.receiver): t.predicted_s for t in plan.transfers}
-        self._codecs: dict[tuple[str, str | None, str | None], str] = {
-            (t.tensor, t.sender, t.receiver): t.codec for t in plan.transfers if t.codec != NONE
+        plans = bundle.manifest.plans
+        self._all_calls = {call.id: call for plan in plans for call in plan.calls}
+        self._plan_of = {
+            call.id: number for number, plan in enumerate(plans) for call in plan.calls
         }
+        self.calls = {c.id: c for c in self._all_calls.values() if c.host == host}
+        self.peers = tuple(
+            dict.fromkeys(c.host for c in self._all_calls.values() if c.caller == host)
+        )
+        self.segments: dict[str, SegmentEntry] = {s.id: s for plan in plans for s in plan.segments}
+        self.tensors: dict[str, TensorSpec] = bundle.manifest.tensors
+        self.root_call = plans[0].calls[0]
+        self._producer = [{t: s.id for s in plan.segments for t in s.outputs} for plan in plans]
+        self._transfers = [
+            {(t.tensor, t.sender, t.receiver): t for t in plan.transfers} for plan in plans
+        ]
         self._deadlines_s = {call: self._own_deadline_s(call) for call in self._all_calls}
 
+    def is_alone(self, call_id: str) -> bool:
+        """Whether this host carries out no other call of the same request."""
+        number = self._plan_of[call_id]
+        return sum(self._plan_of[other] == number for other in self.calls) == 1
+
     def call(self, call_id: str) -> CallEntry:
-        """A call of the plan."""
+        """A call of any plan."""
         return self._all_calls[call_id]
 
     def specs(self, names: list[str]) -> list[TensorSpec]:
@@ -54,33 +64,44 @@ class HostPlan:
                 raise BundleError(f"the manifest does not describe tensor {name!r}")
         return [self.tensors[name] for name in names]
 
-    def producer(self, tensor: str) -> SegmentEntry | None:
-        """The segment that computes a tensor; None for an input of the model."""
-        segment = self._producer.get(tensor)
+    def producer(self, tensor: str, call_id: str) -> SegmentEntry | None:
+        """The segment that computes a tensor in the plan of a call; None for a model input."""
+        segment = self._producer[self._plan_of[call_id]].get(tensor)
         return None if segment is None else self.segments[segment]
 
     def codecs_there(self, call_id: str) -> dict[str, str]:
         """How the inputs of a call travel: tensor -> codec, for those that have one."""
         call = self.call(call_id)
-        return self._codecs_of(call.inputs, call.caller, call.host)
+        return self._codecs_of(call_id, call.inputs, call.caller, call.host)
 
     def codecs_back(self, call_id: str) -> dict[str, str]:
         """How the outputs of a call travel."""
         call = self.call(call_id)
-        return self._codecs_of(call.outputs, call.host, call.caller)
+        return self._codecs_of(call_id, call.outputs, call.host, call.caller)
 
     def _codecs_of(
-        self, tensors: list[str], sender: str | None, receiver: str | None
+        self, call_id: str, tensors: list[str], sender: str | None, receiver: str | None
     ) -> dict[str, str]:
-        found = {name: self._codecs.get((name, sender, receiver)) for name in tensors}
-        return {name: codec for name, codec in found.items() if codec is not None}
+        found = {
+            name: self._transfer(call_id, name, sender or "", receiver or "") for name in tensors
+        }
+        return {name: t.codec for name, t in found.items() if t is not None and t.codec != NONE}
+
+    def _transfer(
+        self, call_id: str, tensor: str, sender: str, receiver: str
+    ) -> TransferEntry | None:
+        return self._transfers[self._plan_of[call_id]].get((tensor, sender, receiver))
+
+    def _transfer_s(self, call_id: str, tensor: str, sender: str, receiver: str) -> float:
+        transfer = self._transfer(call_id, tensor, sender, receiver)
+        return 0.0 if transfer is None else transfer.predicted_s
 
     def predicted_s(self, call_id: str) -> float:
         """Predicted time of a round trip with everything behind it."""
         call = self.call(call_id)
         caller = call.caller or call.host
-        there = sum(self._transfer_s.get((t, caller, call.host), 0.0) for t in call.inputs)
-        back = sum(self._transfer_s.get((t, call.host, caller), 0.0) for t in call.outputs)
+        there = sum(self._transfer_s(call_id, t, caller, call.host) for t in call.inputs)
+        back = sum(self._transfer_s(call_id, t, call.host, caller) for t in call.outputs)
         inside = sum(
             self.segments[step.run].predicted_s
             if step.run is not None
@@ -93,6 +114,14 @@ class HostPlan:
         """How long the caller waits: generous against the prediction, and longer than any
         deadline behind it, so that the called host can still finish by itself."""
         return self._deadlines_s[call_id]
+
+    def longest_deadline_s(self, peer: str) -> float:
+        """The deadline of the longest call that this host makes to ``peer``."""
+        return max(
+            self._deadlines_s[call.id]
+            for call in self._all_calls.values()
+            if (call.caller, call.host) == (self.host, peer)
+        )
 
     def _own_deadline_s(self, call_id: str) -> float:
         if self._deadline_s is not None:

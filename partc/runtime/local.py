@@ -59,7 +59,8 @@ class LocalDeployment:
         if deadline_s is not None:
             self._options += ["--deadline", str(deadline_s)]
         plan = self._bundle.manifest.plan
-        self._calls = list(dict.fromkeys((c.caller, c.host) for c in plan.calls if c.caller))
+        every = [call for each in self._bundle.manifest.plans for call in each.calls]
+        self._calls = list(dict.fromkeys((c.caller, c.host) for c in every if c.caller))
         self._links: list[_EmulatedLink] = []
         self._hosts: dict[str, Child] = {}
         self.addresses: dict[str, str] = {}
@@ -82,9 +83,9 @@ class LocalDeployment:
         """As `Deployment.run`."""
         return self.deployment.run(feeds)
 
-    def request(self, feeds: Mapping[str, Any]) -> Answer:
+    def request(self, feeds: Mapping[str, Any], plan: str | None = None) -> Answer:
         """As `Deployment.request`."""
-        return self.deployment.request(feeds)
+        return self.deployment.request(feeds, plan)
 
     def kill_host(self, name: str) -> None:
         """End a host's process at once (SIGKILL)."""

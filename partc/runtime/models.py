@@ -119,7 +119,7 @@ class HostedModels:
     def _request_id(self, request: ModelRequest) -> str:
         if request.request:
             return request.request
-        if len(self._plan.calls) > 1:
+        if not self._plan.is_alone(request.model):
             raise RequestError(
                 f"call {request.model!r} shares tensors with other calls of its request; "
                 "give the request an id"

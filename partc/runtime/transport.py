@@ -124,8 +124,12 @@ class Transport(Protocol):
     def start(self, host: str, request: CallRequest) -> PendingCall:
         """Send a call without waiting for its answer."""
 
-    def probe(self, host: str, timeout_s: float) -> str | None:
-        """None when ``host`` is ready, otherwise a clause that says why not."""
+    def probe(self, host: str, timeout_s: float, *, patient: bool = True) -> str | None:
+        """None when ``host`` is ready, otherwise a clause that says why not.
+
+        Args:
+            patient: try again within the time when the connection is refused.
+        """
 
     def close(self) -> None:
         """Drop all connections."""

@@ -121,6 +121,8 @@ def build_manifest(
                 bytes_sent=s.bytes_sent,
                 compute_s=dict(s.compute_s),
                 transfer_s=s.transfer_s,
+                period_s=s.period_s,
+                energy_j=s.energy_j,
             )
             for s in plan.strategies
         ],

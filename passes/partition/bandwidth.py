@@ -19,6 +19,7 @@ from partc.passes.partition.losses import LossMeter
 from partc.passes.partition.problem import placement_problem
 
 _SWEEP_MBIT_S = tuple(float(b) for b in np.logspace(-1, 4, 26))
+NOT_FOUND = BreakEven(None, ())
 _SWEPT = ("device-only", "edge-only", "single-cut")
 
 
@@ -33,6 +34,7 @@ class BandwidthStudy:
     program: Program
     topology: Topology
     losses: LossMeter | None = None
+    objective: str = "latency"
 
     @property
     def declared_mbit_s(self) -> float:
@@ -41,11 +43,12 @@ class BandwidthStudy:
         return link.mbit_s(link.between[0])
 
     def problem_at(self, mbit_s: float) -> Problem:
-        """The problem with that bandwidth, for latency."""
+        """The problem with that bandwidth."""
         return placement_problem(
             self.program,
             self.topology,
             bandwidth_factor=mbit_s / self.declared_mbit_s,
+            objective=self.objective,
             losses=self.losses,
         )
 
@@ -78,17 +81,24 @@ def sweep(
 
 
 def judge(
-    program: Program, topology: Topology, plan: Plan, losses: LossMeter | None = None
+    program: Program,
+    topology: Topology,
+    plan: Plan,
+    losses: LossMeter | None = None,
+    objective: str = "latency",
 ) -> Verdict:
-    """Whether splitting pays at the declared bandwidth, and from which on it would."""
-    study = BandwidthStudy(program, topology, losses)
+    """Whether splitting pays at the declared bandwidth, and from which on it would.
+
+    For throughput no bandwidth is given: the slowest stage is no line in seconds per byte.
+    """
+    study = BandwidthStudy(program, topology, losses, objective)
     device = root_host(program, topology)
     hosts = set(plan.placement.values())
     choice = "split" if len(hosts) > 1 else ("device-only" if hosts <= {device} else "edge-only")
     try:
-        found = break_even(study.problem_at)
+        found = NOT_FOUND if objective == "throughput" else break_even(study.problem_at)
     except InfeasibleError:  # a budget is not met at some bandwidths, so plans are no lines there
-        found = BreakEven(None, ())
+        found = NOT_FOUND
     split_range: tuple[float, float | None] | None = None
     if found.split_mbit_s:
         low, high = found.split_mbit_s[0][0], found.split_mbit_s[-1][1]
@@ -112,23 +122,33 @@ def _sentence(
     break_even: float | None,
     split_range: tuple[float, float | None] | None,
 ) -> str:
-    best_ms = plan.certificate.predicted_s * 1e3
-    alone_ms = next((s.predicted_s * 1e3 for s in plan.strategies if s.name == "device-only"), None)
-    against = "" if alone_ms is None else f" against {alone_ms:.1f} ms on {device} alone"
+    value = {
+        "latency": lambda s: f"{s.predicted_s * 1e3:.1f} ms",
+        "throughput": lambda s: f"one request every {s.period_s * 1e3:.1f} ms",
+        "energy": lambda s: f"{s.energy_j:.3g} J",
+    }[plan.certificate.objective]
+    named = {strategy.name: strategy for strategy in plan.strategies}
+    best = value(named["optimal"])
+    alone = named.get("device-only")
+    against = "" if alone is None else f" against {value(alone)} on {device} alone"
     since = "" if not break_even else f" Leaving {device} pays from {break_even:.3g} Mbit/s on."
     if choice == "split":
-        return f"Split: {best_ms:.1f} ms{against}.{since}"
-    if split_range is None:
-        would = " No bandwidth makes a split the best choice."
-    elif split_range[1] is None:
-        would = f" A split would be best from {split_range[0]:.3g} Mbit/s on."
-    else:
-        would = (
-            f" A split would be best between {split_range[0]:.3g} and {split_range[1]:.3g} Mbit/s."
-        )
+        return f"Split: {best}{against}.{since}"
+    would = ""
+    if plan.certificate.objective != "throughput":
+        would = _where_a_split_is_best(split_range)
     if choice == "device-only":
         return (
-            f"Do not split: at {declared_mbit_s:g} Mbit/s {device} alone is best "
-            f"({best_ms:.1f} ms).{since}{would}"
+            f"Do not split: at {declared_mbit_s:g} Mbit/s {device} alone is best ({best})."
+            f"{since}{would}"
         )
-    return f"Do not split: send the whole request away ({best_ms:.1f} ms{against}).{since}{would}"
+    return f"Do not split: send the whole request away ({best}{against}).{since}{would}"
+
+
+def _where_a_split_is_best(split_range: tuple[float, float | None] | None) -> str:
+    if split_range is None:
+        return " No bandwidth makes a split the best choice."
+    low, high = split_range
+    if high is None:
+        return f" A split would be best from {low:.3g} Mbit/s on."
+    return f" A split would be best between {low:.3g} and {high:.3g} Mbit/s."

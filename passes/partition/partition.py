@@ -47,8 +47,9 @@ class Partition(Pass):
         losses = LossMeter(program, context.seed) if program.codecs is not None else None
         problem, solution = self._solve(program, topology, losses, context)
         simple = baselines(problem)
-        strategies = [_strategy(name, plan) for name, plan in simple.items()]
-        strategies.append(_strategy(OPTIMAL, solution))
+        of = topology.constraints.energy_hosts
+        strategies = [_strategy(name, plan, of) for name, plan in simple.items()]
+        strategies.append(_strategy(OPTIMAL, solution, of))
         plan = Plan(
             placement=op_placement(program, solution.placement),
             transfers=transfers_of(solution),
@@ -61,7 +62,7 @@ class Partition(Pass):
         if len(topology.hosts) == 2 and topology.links:
             plan = replace(
                 plan,
-                verdict=judge(program, topology, plan, losses),
+                verdict=judge(program, topology, plan, losses, self.objective),
                 sweep=sweep(program, topology, plan, losses),
             )
         portfolio = None
@@ -129,7 +130,7 @@ class Partition(Pass):
         )
 
 
-def _strategy(name: str, plan: Solution) -> Strategy:
+def _strategy(name: str, plan: Solution, energy_hosts: tuple[str, ...]) -> Strategy:
     assert plan.evaluation is not None
     transfer_s = sum(t.seconds for t in plan.transfers)
     return Strategy(
@@ -139,4 +140,10 @@ def _strategy(name: str, plan: Solution) -> Strategy:
         compute_s=dict(plan.evaluation.compute_s),
         transfer_s=transfer_s,
         placement=dict(plan.placement),
+        period_s=plan.evaluation.bottleneck_s,
+        energy_j=sum(
+            joules
+            for host, joules in plan.evaluation.energy_j.items()
+            if not energy_hosts or host in energy_hosts
+        ),
     )

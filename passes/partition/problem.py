@@ -71,6 +71,7 @@ def placement_problem(
         inputs={name: topology.input_home(name) for name in program.inputs},
         outputs={name: topology.output_home(name) for name in program.outputs},
         codecs=_codecs(program),
+        energy_hosts=topology.constraints.energy_hosts,
         constraints=problem_constraints(program, topology),
     )
 

@@ -61,7 +61,7 @@ class MemoryNetwork:
             threading.Thread(target=self._answer, args=(host, request, future)).start()
         return PendingCall(future, lambda: self.abandoned.append(request.call))
 
-    def probe(self, host: str, timeout_s: float) -> str | None:
+    def probe(self, host: str, timeout_s: float, *, patient: bool = True) -> str | None:
         """Whether no fault is set."""
         return "it is down" if host in self.down | self.silent else None
 

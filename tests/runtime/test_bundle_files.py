@@ -117,6 +117,7 @@ def test_external_data_is_checked_with_its_model(bundle: Path) -> None:
         "sha256": hashlib.sha256(b"weights").hexdigest(),
         "size_bytes": 7,
     }
+    manifest["hosts"]["server"]["artefacts"]["s1"]["data"] = [f"{SEGMENT}.data"]
     (bundle / MANIFEST_NAME).write_text(json.dumps(manifest), encoding="utf-8")
     with HostServer(bundle, "server"):
         pass

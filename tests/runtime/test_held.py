@@ -56,6 +56,20 @@ def test_calls_of_one_request_may_overlap() -> None:
     assert len(held) == 0
 
 
+def test_requests_of_several_plans_end_with_their_own_calls() -> None:
+    plans = {"a": frozenset("a"), "b": frozenset("bc"), "c": frozenset("bc")}
+    held = HeldRequests(plans)
+    with held.during_call("r", "a", {"t": KIB}):
+        pass
+    assert len(held) == 0
+    with held.during_call("q", "b", {"t": KIB}):
+        pass
+    assert len(held) == 1
+    with held.during_call("q", "c", {}):
+        pass
+    assert len(held) == 0
+
+
 def test_a_call_that_fails_is_over() -> None:
     held, _ = holding()
     with pytest.raises(ZeroDivisionError), held.during_call("r", "a", {"t": KIB}):

@@ -216,6 +216,12 @@ def test_the_link_is_really_slow(tmp_path: Path) -> None:
     assert 0.244 <= latencies_s[2] < 0.244 * 1.25
 
 
+def test_a_very_slow_link_is_not_taken_for_a_dead_host(tmp_path: Path) -> None:
+    drawing = plans.two_hosts(bandwidth_mbit_s=10.0, rtt_ms=600.0)
+    with LocalDeployment(write_bundle(tmp_path, drawing)) as local:
+        assert not check(local, 6).failures
+
+
 def test_a_slow_host_really_waits(tmp_path: Path) -> None:
     """Against processor time, which does not grow when the machine is busy otherwise."""
     bundle = write_bundle(tmp_path, plans.slow_server(8.0, rounds=4000))

@@ -59,9 +59,9 @@ class GrpcTransport:
         """Send a call without waiting for its answer."""
         return self._peers[host].start(request)
 
-    def probe(self, host: str, timeout_s: float) -> str | None:
+    def probe(self, host: str, timeout_s: float, *, patient: bool = True) -> str | None:
         """None when ``host`` is ready, otherwise a clause that says why not."""
-        return self._peers[host].probe(timeout_s)
+        return self._peers[host].probe(timeout_s, patient)
 
     def close(self) -> None:
         """Drop all connections."""
@@ -96,10 +96,10 @@ class _Peer:
             return self._start_on_stream(message, request.time_left_s)
         return self._start_unary(message, request.time_left_s, Future())
 
-    def probe(self, timeout_s: float) -> str | None:
+    def probe(self, timeout_s: float, patient: bool) -> str | None:
         try:
             answer = self._health.Check(
-                health_pb2.HealthCheckRequest(), timeout=timeout_s, wait_for_ready=True
+                health_pb2.HealthCheckRequest(), timeout=timeout_s, wait_for_ready=patient
             )
         except grpc.RpcError as error:
             if error.code() is grpc.StatusCode.UNIMPLEMENTED:
