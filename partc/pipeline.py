@@ -3,29 +3,26 @@
 from __future__ import annotations
 
 import dataclasses
-import re
+import hashlib
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import cache
-from importlib.metadata import entry_points
 from pathlib import Path
-from typing import Any, get_type_hints
+from typing import Any
 
-from partc.errors import ContractError, PartcError, UsageError
+from partc.errors import ContractError, PartcError, PassError, UsageError
 from partc.ir.program import Program
 from partc.ir.topology import Topology
 from partc.passes.contract import Context, Pass, PassResult
 from partc.passes.invariants import INVARIANTS
+from partc.passes.registry import pass_names
+from partc.passes.registry import registered_passes as registered_passes
+from partc.pipeline_text import read_passes, written
 from partc.suggest import unknown_name
 
-GROUP = "partc.passes"
 DEFAULT_PIPELINE = (
     "infer-shapes,fold-constants,group-blocks,annotate-costs,measure-codecs,partition,split,verify"
 )
-
-_TOKEN = re.compile(r"\s*([a-z][a-z0-9-]*)\s*(?:\{([^{}]*)\})?\s*(,|$)")
-_OPTION_SEPARATOR = re.compile(r"[,\s]+")
 
 Observer = Callable[["PassEvent"], None]
 
@@ -44,35 +41,6 @@ class PassEvent:
     duration_s: float
 
 
-@cache
-def registered_passes() -> dict[str, type[Pass]]:
-    """Name -> class, of built-in passes and plug-ins alike.
-
-    Raises:
-        UsageError: two packages register the same name, or one registers what is no pass.
-    """
-    found: dict[str, type[Pass]] = {}
-    for point in entry_points(group=GROUP):
-        if point.name in found:
-            raise UsageError(
-                f"pass {point.name!r} is registered twice under {GROUP!r}; uninstall one of them"
-            )
-        try:
-            loaded = point.load()
-        except ImportError as error:
-            raise UsageError(
-                f"pass {point.name!r} cannot be imported: {error}; install what it needs"
-            ) from error
-        if not (isinstance(loaded, type) and issubclass(loaded, Pass)):
-            raise UsageError(f"entry point {point.value!r} is not a pass")
-        if loaded.name != point.name:
-            raise UsageError(
-                f"pass {loaded.name!r} is registered under another name, {point.name!r}"
-            )
-        found[point.name] = loaded
-    return found
-
-
 @dataclass(frozen=True)
 class Pipeline:
     """Passes in the order in which they run. ``str`` of it parses back to the same."""
@@ -86,26 +54,10 @@ class Pipeline:
         Raises:
             UsageError: the text is malformed, or names an unknown pass or option.
         """
-        passes: list[Pass] = []
-        position = 0
-        while position < len(text) or not passes:
-            match = _TOKEN.match(text, position)
-            if match is None:
-                raise UsageError(
-                    f"the pipeline cannot be read at {text[position : position + 20]!r}; "
-                    "write it as name,name{option=value}"
-                )
-            name, options, separator = match.groups()
-            passes.append(_build(name, options or ""))
-            position = match.end()
-            if not separator:
-                break
-            if position >= len(text):
-                raise UsageError("the pipeline ends with a comma; write it as name,name")
-        return cls(tuple(passes))
+        return cls(read_passes(text))
 
     def __str__(self) -> str:
-        return ",".join(_text(each) for each in self.passes)
+        return written(self.passes)
 
     def with_option(self, name: str, **options: Any) -> Pipeline:
         """The pipeline with options of one pass changed, where it has that pass."""
@@ -139,18 +91,17 @@ class Pipeline:
         """
         context = context or Context(topology)
         held: set[str] = set()
+        before = _fingerprint(program) if check else b""
         for position, each in enumerate(self.passes):
             if check:
                 _check(each, each.requires, program, topology, "requires")
             started = time.perf_counter()
-            try:
-                result = each.run(program, context)
-            except PartcError as error:
-                error.pass_name = error.pass_name or each.name
-                raise
+            result = _run(each, program, context)
             duration_s = time.perf_counter() - started
             if check:
-                _check_kind(each, program, result)
+                after = _fingerprint(result.program)
+                _check_kind(each, program, result, before, after)
+                before = after
                 held = {name for name in held if _still_applies(name, result.program)}
                 held.update(each.ensures)
                 ordered = [name for name in INVARIANTS if name in held]
@@ -177,8 +128,8 @@ class Dump:
     """An observer that writes the program as text after each pass of a name (or ``all``)."""
 
     def __init__(self, name: str, folder: Path) -> None:
-        if name != "all" and name not in registered_passes():
-            raise UsageError(unknown_name("pass", name, [*registered_passes(), "all"]))
+        if name != "all" and name not in pass_names():
+            raise UsageError(unknown_name("pass", name, [*pass_names(), "all"]))
         self._name = name
         self._folder = folder
 
@@ -220,68 +171,48 @@ def _check(
             )
 
 
-def _check_kind(each: Pass, before: Program, result: PassResult) -> None:
-    if each.kind == "analysis" and result.program.model is not before.model:
+def _run(each: Pass, program: Program, context: Context) -> PassResult:
+    try:
+        result = each.run(program, context)
+    except PartcError as error:
+        error.pass_name = error.pass_name or each.name
+        raise
+    except Exception as error:  # a plug-in's defect, which the user has to be told about
+        raise PassError(
+            f"pass {each.name!r} failed with {type(error).__name__}: {error}; this is a defect of "
+            "the pass, --debug shows where",
+            pass_name=each.name,
+        ) from error
+    if not isinstance(result, PassResult):
         raise ContractError(
-            f"pass {each.name!r} is an analysis but rewrote the graph", pass_name=each.name
-        )
-    if not result.modified and result.program is not before:
-        raise ContractError(
-            f"pass {each.name!r} says that it changed nothing but gave another program",
+            f"pass {each.name!r} gave a {type(result).__name__} instead of a PassResult",
             pass_name=each.name,
         )
+    return result
 
 
-def _build(name: str, options: str) -> Pass:
-    passes = registered_passes()
-    if name not in passes:
-        raise UsageError(unknown_name("pass", name, passes))
-    kind = passes[name]
-    types = get_type_hints(kind)
-    fields = {field.name: types[field.name] for field in dataclasses.fields(kind)}
-    values: dict[str, Any] = {}
-    for item in filter(None, _OPTION_SEPARATOR.split(options.strip())):
-        key, equals, value = item.partition("=")
-        key = key.replace("-", "_")
-        if key not in fields:
-            raise UsageError(unknown_name(f"option of pass {name!r}", key, fields))
-        if not equals:
-            raise UsageError(f"option {key!r} of pass {name!r} needs a value: {key}=...")
-        if key in values:
-            raise UsageError(f"option {key!r} of pass {name!r} is given twice")
-        values[key] = _value(name, key, value, fields[key])
-    return kind(**values)
+def _check_kind(
+    each: Pass, program: Program, result: PassResult, before: bytes, after: bytes
+) -> None:
+    broken = ""
+    if _fingerprint(program) != before:
+        broken = "changed the program that it was given; it must give a new one"
+    elif each.kind == "analysis" and after != before:
+        broken = "is an analysis but rewrote the graph"
+    elif not result.modified and result.program is not program:
+        broken = "says that it changed nothing but gave another program"
+    elif result.modified and result.program is program:
+        broken = "says that it changed something but gave the program as it was"
+    if broken:
+        raise ContractError(f"pass {each.name!r} {broken}", pass_name=each.name)
 
 
-def _value(name: str, key: str, text: str, kind: Any) -> Any:
-    if text == "none" and type(None) in getattr(kind, "__args__", ()):
-        return None
-    wanted = next((t for t in getattr(kind, "__args__", (kind,)) if t is not type(None)), kind)
-    try:
-        if wanted is bool:
-            return {"true": True, "false": False}[text]
-        if wanted in (int, float, str):
-            return wanted(text)
-    except (ValueError, KeyError):
-        raise UsageError(
-            f"option {key!r} of pass {name!r} is {text!r}; it must be "
-            f"{'true or false' if wanted is bool else f'of type {wanted.__name__}'}"
-        ) from None
-    choices = [str(choice) for choice in getattr(kind, "__args__", ())]
-    if text not in choices:
-        raise UsageError(unknown_name(f"value of option {key!r} of pass {name!r}", text, choices))
-    return text
-
-
-def _text(each: Pass) -> str:
-    options = []
-    for field in dataclasses.fields(each):
-        value = getattr(each, field.name)
-        if value != field.default:
-            shown = (
-                {True: "true", False: "false", None: "none"}.get(value, value)
-                if (isinstance(value, bool) or value is None)
-                else value
-            )
-            options.append(f"{field.name}={shown}")
-    return each.name + (f"{{{','.join(options)}}}" if options else "")
+def _fingerprint(program: Program) -> bytes:
+    """Of the graph: every node, and what names, types and sizes tell of inputs and weights."""
+    digest = hashlib.blake2b()
+    graph = program.model.graph
+    for message in (*graph.node, *graph.input, *graph.output, *program.model.opset_import):
+        digest.update(message.SerializeToString(deterministic=True))
+    for weight in graph.initializer:
+        digest.update(f"{weight.name}{weight.data_type}{list(weight.dims)}".encode())
+    return digest.digest()

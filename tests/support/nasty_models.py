@@ -5,9 +5,8 @@ All pass the checker and run in ONNX Runtime; those that partc must refuse are e
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import ml_dtypes
 import numpy as np
@@ -28,6 +27,9 @@ class NastyModel:
     model: onnx.ModelProto
     feeds: dict[str, Array]
 
+
+Type = tuple[int, Sequence[int | str]]
+"""Element type and shape."""
 
 Builder = Callable[[], NastyModel]
 NASTY: dict[str, Builder] = {}
@@ -55,20 +57,20 @@ def parsed(
 
 def made(
     nodes: list[onnx.NodeProto],
-    inputs: dict[str, tuple[int, tuple[Any, ...] | None]],
-    outputs: dict[str, tuple[int, tuple[Any, ...] | None]],
+    inputs: Mapping[str, Type],
+    outputs: Mapping[str, Type],
     feeds: dict[str, Array],
     *,
-    weights: dict[str, Array] | None = None,
-    opsets: dict[str, int] | None = None,
+    weights: Mapping[str, Array] | None = None,
+    opsets: Mapping[str, int] | None = None,
     ir_version: int = IR_VERSION,
 ) -> NastyModel:
     """From nodes; inputs and outputs are name -> (element type, shape)."""
     graph = helper.make_graph(
         nodes,
         "nasty",
-        [helper.make_tensor_value_info(n, t, s) for n, (t, s) in inputs.items()],
-        [helper.make_tensor_value_info(n, t, s) for n, (t, s) in outputs.items()],
+        [helper.make_tensor_value_info(n, t, list(s)) for n, (t, s) in inputs.items()],
+        [helper.make_tensor_value_info(n, t, list(s)) for n, (t, s) in outputs.items()],
         initializer=[numpy_helper.from_array(a, n) for n, a in (weights or {}).items()],
     )
     imports = [helper.make_opsetid(d, v) for d, v in (opsets or {"": OPSET}).items()]
@@ -113,7 +115,7 @@ def names_with_odd_characters() -> NastyModel:
         helper.make_node("Relu", [names["x"]], [names["a"]], name="../n/../../1 ü"),
         helper.make_node("Neg", [names["a"]], [names["y"]], name="{,}"),
     ]
-    kind = (TensorProto.FLOAT, (2, 3))
+    kind: Type = (TensorProto.FLOAT, (2, 3))
     return made(nodes, {names["x"]: kind}, {names["y"]: kind}, {names["x"]: floats(2, 3)})
 
 
@@ -143,7 +145,9 @@ def outputs_that_are_constants_and_read_on() -> NastyModel:
 @nasty
 def no_inputs_at_all() -> NastyModel:
     return parsed(
-        "g () => (float[3] y, float[3] z) <float[3] w = {1, 2, 3}> {a = Neg(w) y = Exp(a) z = Abs(a)}",
+        """g () => (float[3] y, float[3] z) <float[3] w = {1, 2, 3}> {
+             a = Neg(w) y = Exp(a) z = Abs(a)
+           }""",
         {},
     )
 
@@ -151,7 +155,9 @@ def no_inputs_at_all() -> NastyModel:
 @nasty
 def inputs_that_nothing_reads() -> NastyModel:
     return parsed(
-        "g (float[2,3] unread, float[2,3] x, int64 also) => (float[2,3] y) {a = Relu(x) y = Neg(a)}",
+        """g (float[2,3] unread, float[2,3] x, int64 also) => (float[2,3] y) {
+             a = Relu(x) y = Neg(a)
+           }""",
         {**X, "unread": floats(2, 3, seed=1), "also": np.array(3)},
     )
 
@@ -179,16 +185,21 @@ def scalars() -> NastyModel:
 @nasty
 def strings() -> NastyModel:
     text = np.array(["a", "bc", "ü"], dtype=object)
-    string = (TensorProto.STRING, (3,))
+    string: Type = (TensorProto.STRING, (3,))
     nodes = [
         helper.make_node("Identity", ["x"], ["a"]),
         helper.make_node("StringConcat", ["a", "suffix"], ["y"]),
         helper.make_node("Concat", ["y", "x"], ["z"], axis=0),
         helper.make_node("Equal", ["x", "a"], ["same"]),
     ]
-    weights = {"suffix": np.array(["!"], dtype=object)}
-    outputs = {"y": string, "z": (TensorProto.STRING, (6,)), "same": (TensorProto.BOOL, (3,))}
-    return made(nodes, {"x": string}, outputs, {"x": text}, weights=weights, opsets={"": 20})
+    weights: dict[str, Array] = {"suffix": np.array(["!"], dtype=object)}
+    outputs: dict[str, Type] = {
+        "y": string,
+        "z": (TensorProto.STRING, (6,)),
+        "same": (TensorProto.BOOL, (3,)),
+    }
+    feeds: dict[str, Array] = {"x": text}
+    return made(nodes, {"x": string}, outputs, feeds, weights=weights, opsets={"": 20})
 
 
 @nasty
@@ -209,7 +220,7 @@ def float16_and_bfloat16() -> NastyModel:
 @nasty
 def quantised_convolution() -> NastyModel:
     rng = np.random.default_rng(0)
-    weights = {
+    weights: dict[str, Array] = {
         "w": rng.integers(-127, 128, (8, 3, 3, 3)).astype(np.int8),
         "w_scale": np.full(8, 0.01, np.float32),
         "w_zero": np.zeros(8, np.int8),
@@ -226,8 +237,9 @@ def quantised_convolution() -> NastyModel:
         helper.make_node("DequantizeLinear", ["rq", "scale", "zero"], ["rd"]),
         helper.make_node("GlobalAveragePool", ["rd"], ["y"]),
     ]
-    kinds = {"x": (TensorProto.FLOAT, ("N", 3, 8, 8))}, {"y": (TensorProto.FLOAT, ("N", 8, 1, 1))}
-    return made(nodes, *kinds, {"x": floats(1, 3, 8, 8)}, weights=weights)
+    inputs: dict[str, Type] = {"x": (TensorProto.FLOAT, ("N", 3, 8, 8))}
+    outputs: dict[str, Type] = {"y": (TensorProto.FLOAT, ("N", 8, 1, 1))}
+    return made(nodes, inputs, outputs, {"x": floats(1, 3, 8, 8)}, weights=weights)
 
 
 @nasty
@@ -271,7 +283,7 @@ def op_of_com_microsoft() -> NastyModel:
         helper.make_node("Gelu", ["a"], ["b"], domain="com.microsoft"),
         helper.make_node("Neg", ["b"], ["y"]),
     ]
-    kind = (TensorProto.FLOAT, (2, 3))
+    kind: Type = (TensorProto.FLOAT, (2, 3))
     return made(nodes, {"x": kind}, {"y": kind}, X, opsets={"": OPSET, "com.microsoft": 1})
 
 
@@ -283,7 +295,7 @@ def op_of_classic_machine_learning() -> NastyModel:
         ),
         helper.make_node("Relu", ["a"], ["y"]),
     ]
-    kind = (TensorProto.FLOAT, ("N", 3))
+    kind: Type = (TensorProto.FLOAT, ("N", 3))
     return made(nodes, {"x": kind}, {"y": kind}, X, opsets={"": OPSET, "ai.onnx.ml": 3})
 
 
@@ -295,7 +307,9 @@ shifted (a, b) => (c) {{ s = Add(a, b)  c = Relu(s) }}
 
 def _with_function(opset: int) -> NastyModel:
     return parsed(
-        "g (float[2,3] x) => (float[2,3] y) {a = Neg(x) b = local.shifted(a, x) y = local.shifted(b, a)}"
+        """g (float[2,3] x) => (float[2,3] y) {
+             a = Neg(x) b = local.shifted(a, x) y = local.shifted(b, a)
+           }"""
         + FUNCTION.format(opset=opset),
         X,
         local=1,
@@ -356,7 +370,8 @@ def bodies_that_capture_at_every_depth() -> NastyModel:
                },
                else_branch = e () => (float[2,3] v) { v = Sub(b, a) }>
              last, rows = Loop (n, , y) <
-               body = l (int64 j, bool go, float[2,3] s) => (bool on, float[2,3] next, float[2,3] row)
+               body = l (int64 j, bool go, float[2,3] s)
+                 => (bool on, float[2,3] next, float[2,3] row)
                { on = Identity(go) m = Mul(s, k) next = Add(m, a) row = Sub(next, b) }>
              unread = Neg(last)
            }""",
@@ -420,7 +435,8 @@ def shape_that_depends_on_data() -> NastyModel:
 @nasty
 def branches_of_different_rank() -> NastyModel:
     return parsed(
-        """g (float[N,1,3] x, bool c) => (float[M,3] y) <int64[2] flat = {-1, 3}, int64[1] axis = {1}> {
+        """g (float[N,1,3] x, bool c) => (float[M,3] y)
+           <int64[2] flat = {-1, 3}, int64[1] axis = {1}> {
              a = Relu(x)
              b = If (c) <
                then_branch = t () => (float[N,3] u) { u = Squeeze(a, axis) },
@@ -458,7 +474,7 @@ def large_constant_that_hosts_compute_anew() -> NastyModel:
 @nasty
 def outputs_left_out() -> NastyModel:
     rng = np.random.default_rng(0)
-    weights = {
+    weights: dict[str, Array] = {
         "W": rng.uniform(-1, 1, (1, 8, 3)).astype(np.float32),
         "R": rng.uniform(-1, 1, (1, 8, 2)).astype(np.float32),
         "sizes": np.array([1, 1], np.int64),
@@ -469,8 +485,9 @@ def outputs_left_out() -> NastyModel:
         helper.make_node("Split", ["row", "sizes"], ["left", "unread"], axis=-1),
         helper.make_node("Dropout", ["left"], ["y", "mask"]),
     ]
-    kinds = {"x": (TensorProto.FLOAT, (4, 2, 3))}, {"y": (TensorProto.FLOAT, (2, 1))}
-    return made(nodes, *kinds, {"x": floats(4, 2, 3)}, weights=weights)
+    inputs: dict[str, Type] = {"x": (TensorProto.FLOAT, (4, 2, 3))}
+    outputs: dict[str, Type] = {"y": (TensorProto.FLOAT, (2, 1))}
+    return made(nodes, inputs, outputs, {"x": floats(4, 2, 3)}, weights=weights)
 
 
 @nasty
@@ -490,8 +507,9 @@ def constants_of_every_kind() -> NastyModel:
         helper.make_node("Reshape", ["c", "is"], ["d"]),
         helper.make_node("Add", ["d", "f"], ["y"]),
     ]
-    kinds = {"x": (TensorProto.FLOAT, (2, 3))}, {"y": (TensorProto.FLOAT, (3, 2))}
-    return made(nodes, *kinds, X)
+    inputs: dict[str, Type] = {"x": (TensorProto.FLOAT, (2, 3))}
+    outputs: dict[str, Type] = {"y": (TensorProto.FLOAT, (3, 2))}
+    return made(nodes, inputs, outputs, X)
 
 
 @nasty

@@ -65,6 +65,6 @@ def test_an_input_that_arrays_cannot_hold_is_refused_in_a_sentence(tmp_path: Pat
     kind = (onnx.TensorProto.BFLOAT16, (2, 3))
     cast = onnx.helper.make_node("Cast", ["x"], ["y"], to=onnx.TensorProto.FLOAT)
     example = made([cast], {"x": kind}, {"y": (onnx.TensorProto.FLOAT, (2, 3))}, {})
-    with pytest.raises(ModelError, match="of type bfloat16.*Cast"):
+    with pytest.raises(ModelError, match=r"of type bfloat16.*Cast"):
         partc.compile(example.model, TWO_HOSTS, output=tmp_path / "bundle")
     assert list(tmp_path.iterdir()) == []

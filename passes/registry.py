@@ -1,0 +1,78 @@
+"""Finds passes: built-ins and plug-ins come in by the same entry-point group, each when used."""
+
+from __future__ import annotations
+
+from functools import cache
+from importlib.metadata import EntryPoint, entry_points
+
+from partc.errors import UsageError
+from partc.passes.contract import Pass
+from partc.suggest import unknown_name
+
+GROUP = "partc.passes"
+
+
+@cache
+def pass_names() -> tuple[str, ...]:
+    """All registered passes; none is imported for that.
+
+    Raises:
+        UsageError: two packages register the same name.
+    """
+    return tuple(sorted(_points()))
+
+
+@cache
+def load_pass(name: str) -> type[Pass]:
+    """The pass of that name.
+
+    Raises:
+        UsageError: unknown, or its package cannot be imported or registers something else.
+    """
+    points = _points()
+    if name not in points:
+        raise UsageError(unknown_name("pass", name, points))
+    try:
+        loaded = points[name].load()
+    except (ImportError, AttributeError) as error:
+        raise UsageError(
+            f"pass {name!r} cannot be imported: {error}; install what it needs"
+        ) from error
+    if not (isinstance(loaded, type) and issubclass(loaded, Pass)):
+        raise UsageError(f"pass {name!r}: entry point {points[name].value!r} is not a pass")
+    if getattr(loaded, "name", None) != name:
+        raise UsageError(
+            f"pass {getattr(loaded, 'name', loaded.__name__)!r} is registered under another name, "
+            f"{name!r}"
+        )
+    return loaded
+
+
+def registered_passes() -> dict[str, type[Pass]]:
+    """Name -> class, of every pass that can be imported here."""
+    broken = broken_passes()
+    return {name: load_pass(name) for name in pass_names() if name not in broken}
+
+
+def broken_passes() -> dict[str, str]:
+    """Name -> one sentence, of every registered pass that cannot be used here."""
+    broken: dict[str, str] = {}
+    for name in pass_names():
+        try:
+            load_pass(name)
+        except UsageError as error:
+            broken[name] = error.message
+    return broken
+
+
+def _points() -> dict[str, EntryPoint]:
+    found: dict[str, EntryPoint] = {}
+    for point in entry_points(group=GROUP):
+        # An editable install may list the very same entry point twice.
+        if point.name in found and found[point.name].value != point.value:
+            raise UsageError(
+                f"pass {point.name!r} is registered twice under {GROUP!r}: by "
+                f"{found[point.name].value!r} and {point.value!r}; uninstall one of them"
+            )
+        found[point.name] = point
+    return found
