@@ -5,7 +5,7 @@ from __future__ import annotations
 import tomllib
 from dataclasses import dataclass
 from functools import cache
-from importlib.metadata import entry_points
+from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
 from typing import Any
 
@@ -42,13 +42,7 @@ def backend_names() -> tuple[str, ...]:
     Raises:
         TargetError: two packages register the same name.
     """
-    found = [point.name for point in entry_points(group=GROUP)]
-    for name in found:
-        if found.count(name) > 1:
-            raise TargetError(
-                f"backend {name!r} is registered twice under {GROUP!r}; uninstall one of them"
-            )
-    return tuple(sorted(found))
+    return tuple(sorted(_points()))
 
 
 @cache
@@ -58,18 +52,31 @@ def load_backend(name: str) -> Backend:
     Raises:
         TargetError: unknown, or its package cannot be imported.
     """
-    if name not in backend_names():
-        raise TargetError(unknown_name("backend", name, backend_names()))
-    (point,) = entry_points(group=GROUP, name=name)
+    points = _points()
+    if name not in points:
+        raise TargetError(unknown_name("backend", name, points))
     try:
-        backend = point.load()
-    except ImportError as error:
+        backend = points[name].load()
+    except (ImportError, AttributeError) as error:
         raise TargetError(
             f"backend {name!r} cannot be imported: {error}; install what it needs"
         ) from error
     if not isinstance(backend, Backend):
-        raise TargetError(f"entry point {point.value!r} is not a partc backend")
+        raise TargetError(f"entry point {points[name].value!r} is not a partc backend")
     return backend
+
+
+def _points() -> dict[str, EntryPoint]:
+    found: dict[str, EntryPoint] = {}
+    for point in entry_points(group=GROUP):
+        # An editable install may list the very same entry point twice.
+        if point.name in found and found[point.name].value != point.value:
+            raise TargetError(
+                f"backend {point.name!r} is registered twice under {GROUP!r}: by "
+                f"{found[point.name].value!r} and {point.value!r}; uninstall one of them"
+            )
+        found[point.name] = point
+    return found
 
 
 def preset_names() -> tuple[str, ...]:

@@ -121,7 +121,8 @@ def _block_costs(program: Program, profile: Profile) -> dict[str, Cost]:
         block.name: np.zeros(runs) for block in program.blocks or ()
     }
     for op, samples_s in profile.op_s.items():
-        samples[program.block_of[op].name] += np.asarray(samples_s)[:runs]
+        if op in program.block_of:  # constant ops have kernels, but no host and no block
+            samples[program.block_of[op].name] += np.asarray(samples_s)[:runs]
     medians = sum(float(np.median(row)) for row in samples.values())
     whole = summarise(profile.whole_s)
     scale = whole.median_s / medians if medians > 0 else 1.0

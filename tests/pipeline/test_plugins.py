@@ -1,0 +1,128 @@
+"""A third party's pass and target, installed as a package and found by their entry points."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import partc
+from tests.support.nasty_models import parsed
+
+PACKAGE = Path(__file__).parents[1] / "plugin_example"
+TOPOLOGY = """
+[hosts.camera]
+target = "onnxruntime-cpu"
+slowdown = 8
+
+[hosts.server]
+target = "toy.toml"
+
+[[links]]
+between = ["camera", "server"]
+bandwidth_mbit_s = 100000
+rtt_ms = 0.01
+fixed_ms = 0.0
+"""
+
+
+@pytest.fixture(scope="module")
+def installed(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with the package, as pip installs it."""
+    folder = tmp_path_factory.mktemp("installed")
+    source = shutil.copytree(PACKAGE, tmp_path_factory.mktemp("source") / "plugin")
+    pip = [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", "--no-build-isolation"]
+    done = subprocess.run(
+        [*pip, "--target", str(folder), str(source)], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    return folder
+
+
+def run_partc(folders: list[Path], *arguments: str, cwd: Path) -> subprocess.CompletedProcess[str]:
+    path = os.pathsep.join(map(str, folders))
+    return subprocess.run(
+        [sys.executable, "-c", "from partc.cli.main import main; main()", *arguments],
+        capture_output=True,
+        text=True,
+        cwd=cwd,
+        env={**os.environ, "PYTHONPATH": path},
+        check=False,
+    )
+
+
+def output_of(folders: list[Path], *arguments: str, cwd: Path) -> Any:
+    done = run_partc(folders, *arguments, "--json", cwd=cwd)
+    assert done.returncode == 0, done.stderr
+    return json.loads(done.stdout)
+
+
+@pytest.fixture
+def work(tmp_path: Path) -> Path:
+    graph = """g (float[1,8] x) => (float[1,8] y) {
+        a = Relu(x) b = Sigmoid(a) c = Neg(b) d = Relu(c) y = Exp(d)
+    }"""
+    (tmp_path / "model.onnx").write_bytes(parsed(graph, {}).model.SerializeToString())
+    (tmp_path / "toy.toml").write_text('backend = "toy"\noptimization = "none at all"\n')
+    (tmp_path / "topology.toml").write_text(TOPOLOGY)
+    return tmp_path
+
+
+def test_the_pass_is_listed_and_a_broken_one_disturbs_nobody(installed: Path, work: Path) -> None:
+    listed = output_of([installed], "passes", cwd=work)["passes"]
+    assert listed["count-ops"]["summary"] == "Adds a notice with the number of ops."
+    assert "fold-constants" in listed
+    assert "needs-missing-package" not in listed
+
+
+def test_the_pass_and_the_target_compile_a_model(installed: Path, work: Path) -> None:
+    pipeline = (
+        "count-ops{op-type=Relu},infer-shapes,group-blocks,"
+        "annotate-costs{repeats=3,pause_ms=0},partition,split,verify"
+    )
+    compiled = output_of(
+        [installed],
+        *("compile", "model.onnx", "-t", "topology.toml", "-o", "bundle", "--pipeline", pipeline),
+        cwd=work,
+    )
+    assert "2 ops of type Relu" in compiled["notices"]
+    assert compiled["pipeline"].startswith("count-ops{op_type=Relu},infer-shapes")
+    manifest = partc.Bundle.open(work / "bundle").manifest
+    assert manifest.hosts["server"].backend == "toy"
+    costs = {tuple(block.ops): set(block.costs) for block in manifest.blocks}
+    assert {ops: hosts for ops, hosts in costs.items() if "Sigmoid_1" in ops} == {
+        ops: {"camera"} for ops in costs if "Sigmoid_1" in ops
+    }
+    assert any("server" in hosts for hosts in costs.values())
+
+
+def test_a_missing_package_is_told_to_who_asks_for_it(installed: Path, work: Path) -> None:
+    done = run_partc(
+        [installed],
+        *("compile", "model.onnx", "-t", "topology.toml", "-o", "bundle"),
+        *("--pipeline", "needs-missing-package"),
+        cwd=work,
+    )
+    assert done.returncode == 2
+    assert "cannot be imported: No module named 'package_that_nobody_has'" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_a_name_that_two_packages_register_is_refused(
+    installed: Path, work: Path, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    other = tmp_path_factory.mktemp("other")
+    info = other / "rival-1.0.dist-info"
+    info.mkdir()
+    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: rival\nVersion: 1.0\n")
+    (info / "entry_points.txt").write_text("[partc.passes]\ncount-ops = rival:Other\n")
+    done = run_partc([installed, other], "passes", cwd=work)
+    assert done.returncode == 2
+    assert "pass 'count-ops' is registered twice" in done.stderr
+    assert "uninstall one of them" in done.stderr
