@@ -15,11 +15,12 @@ from typing import Any
 import numpy as np
 
 from partc.bundle.manifest import CallEntry, SegmentEntry
-from partc.errors import HostUnreachableError, RequestError
+from partc.errors import RequestError
 from partc.runtime.checking import checked_tensors
 from partc.runtime.health import PeerHealth
 from partc.runtime.held import HeldRequests
 from partc.runtime.host_plan import HostPlan
+from partc.runtime.recovery import Recovery
 from partc.runtime.segments import SegmentPool
 from partc.runtime.transport import (
     CallFailedError,
@@ -57,6 +58,7 @@ class Executor:
         self.plan = plan
         self.segments = segments
         self.held = held
+        self.recovery = Recovery(plan, segments.can_run)
         self._transport = transport
         self._health = health
 
@@ -160,7 +162,7 @@ class _Work:
         self._tensors = tensors
         self._end_s = end_s
         self._under_way: dict[str, _CallUnderWay] = {}
-        self._failed_hosts: set[str] = set()
+        self._failed_hosts: dict[str, str] = {}
 
     def carry_out(self) -> dict[str, Array]:
         """The outputs of the call."""
@@ -277,51 +279,15 @@ class _Work:
         if failure.kind is FailureKind.REFUSED:
             raise RequestError(f"host {call.host!r} refused the request: {failure.reason}")
         self._executor.note_failure(call.host, failure)
-        self._failed_hosts.add(call.host)
-        self.report.failures.append(f"Host {call.host!r} failed: {failure.reason.rstrip('.')}.")
+        self._failed_hosts[call.host] = f"Host {call.host!r} failed: {failure.reason.rstrip('.')}."
+        self.report.failures.append(self._failed_hosts[call.host])
         self._replace(call)
 
     def _replace(self, call: CallEntry) -> None:
-        """Compute here what a failed call would have brought, from the tensors at hand."""
-        todo = self._segments_behind(call)
-        while todo:
-            ready = next((s for s in todo if self._is_ready(s.id, None)), None)
-            if ready is None:
-                raise self._cannot_replace(call.host, todo[0].inputs[0], todo[0])
-            todo.remove(ready)
-            self._run(ready)
-
-    def _segments_behind(self, call: CallEntry) -> list[SegmentEntry]:
-        """Every segment that must run here for the outputs of a failed call."""
-        found: dict[str, SegmentEntry] = {}
-        wanted = [name for name in call.outputs if name not in self._tensors]
-        while wanted:
-            name = wanted.pop()
-            segment = self._plan.producer(name, call.id)
-            if segment is None or not self._executor.segments.can_run(segment.id):
-                raise self._cannot_replace(call.host, name, segment)
-            if segment.id not in found:
-                found[segment.id] = segment
-                wanted += [need for need in segment.inputs if need not in self._tensors]
-        return list(found.values())
-
-    def _cannot_replace(
-        self, failed_host: str, tensor: str, segment: SegmentEntry | None
-    ) -> HostUnreachableError:
-        here = self._plan.host
-        if segment is None:
-            why = f"host {here!r} does not hold tensor {tensor!r}"
-        else:
-            why = self._plan.entry.no_fallback_reason or (
-                f"host {here!r} has no file for segment {segment.id!r}"
-            )
-        failure = next(
-            (f for f in self.report.failures if repr(failed_host) in f),
-            f"Host {failed_host!r} failed.",
-        )
-        return HostUnreachableError(
-            f"{failure} The request cannot be finished on {here!r}: {why}.", host=failed_host
-        )
+        """Compute here what a failed call would have brought."""
+        why = self._failed_hosts[call.host]
+        for segment in self._executor.recovery.segments(call, self._tensors, why):
+            self._run(segment)
 
 
 def _wait_for_any(futures: list[Future[CallReply]], timeout_s: float) -> set[Future[CallReply]]:
