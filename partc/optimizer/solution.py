@@ -31,6 +31,7 @@ class Solution:
         solve_s: wall time of modelling and solving.
         codecs: (tensor, from, to) to codec, for what does not travel as it is.
         evaluation: all that follows from the plan; None without one.
+        simulated_latency_s: the latency when hosts and links work in parallel; see `simulate`.
         conflicts: for "infeasible", sentences: constraints that cannot hold together.
     """
 
@@ -45,6 +46,7 @@ class Solution:
     solve_s: float = 0.0
     codecs: dict[tuple[str, str, str], str] = field(default_factory=dict)
     evaluation: Evaluation | None = None
+    simulated_latency_s: float | None = None
     conflicts: tuple[str, ...] = ()
 
     def to_dict(self) -> dict[str, Any]:
@@ -63,6 +65,7 @@ class Solution:
         if self.evaluation is not None:
             data |= {
                 "latency_s": self.evaluation.latency_s,
+                "simulated_latency_s": self.simulated_latency_s,
                 "energy_j": dict(self.evaluation.energy_j),
                 "memory_bytes": dict(self.evaluation.memory_bytes),
                 "loss": self.evaluation.loss,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -21,6 +21,7 @@ from partc.optimizer.models import build_model
 from partc.optimizer.placement_model import PlacementModel
 from partc.optimizer.problem import Problem
 from partc.optimizer.simple_plans import baselines
+from partc.optimizer.simulation import simulate
 from partc.optimizer.solution import Solution, Status, solution_of
 from partc.optimizer.watchdog import solve_guarded
 
@@ -50,7 +51,11 @@ def solve(problem: Problem, *, time_limit_s: float | None = None, gap: float = 0
         raise UsageError(f"The time limit must be above 0 s, but it is {time_limit_s}.")
     if not 0 <= gap < 1:
         raise UsageError(f"The gap must be at least 0 and below 1, but it is {gap}.")
-    return _Solve(problem, time_limit_s, gap).run()
+    answer = _Solve(problem, time_limit_s, gap).run()
+    if answer.objective is None:
+        return answer
+    schedule = simulate(problem, answer.placement, answer.codecs)
+    return replace(answer, simulated_latency_s=schedule.latency_s)
 
 
 def solve_fast(problem: Problem) -> Solution:

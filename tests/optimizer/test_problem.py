@@ -99,6 +99,7 @@ def test_the_documented_example_is_solved() -> None:
         "solve_s",
     ]
     assert set(promised) <= set(answer)
+    assert answer["simulated_latency_s"] == pytest.approx(answer["latency_s"])
     json.dumps(answer, allow_nan=False)
 
 
