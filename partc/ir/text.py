@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from partc.ir.cost import CostTable
 from partc.ir.program import Op, Program
 from partc.ir.tensor import TensorInfo
 
@@ -28,6 +29,8 @@ def _lines(program: Program) -> Iterator[str]:
         yield f"  output {_typed(program, name)}"
     for block in program.blocks or ():
         yield f"block {block.name}: {' '.join(block.ops)}"
+    if program.costs is not None:
+        yield from _costs(program.costs)
     if program.plan is not None:
         for transfer in program.plan.transfers:
             yield (
@@ -41,6 +44,15 @@ def _lines(program: Program) -> Iterator[str]:
         )
     if program.verification is not None:
         yield f"verified {len(program.verification.differences)} tensors"
+
+
+def _costs(costs: CostTable) -> Iterator[str]:
+    """Where costs are known, and how: without the times themselves."""
+    known: dict[tuple[str, str], int] = {}
+    for _, host, cost in costs:
+        known[host, cost.provenance] = known.get((host, cost.provenance), 0) + 1
+    for (host, provenance), count in sorted(known.items()):
+        yield f"costs on {host}: {count} blocks {provenance}"
 
 
 def _op(program: Program, op: Op) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 
 import onnx
 from google.protobuf.message import DecodeError
@@ -11,6 +11,7 @@ from google.protobuf.message import DecodeError
 from partc.errors import ModelError, UsageError
 from partc.ir.program import Array, Program
 from partc.passes import surgery
+from partc.passes.ingest.external_data import external_tensors, load_external_data
 from partc.passes.ingest.normal_form import normal_form
 from partc.suggest import unknown_name
 
@@ -35,6 +36,11 @@ def read_model(
     """
     path = None if isinstance(source, onnx.ModelProto) else Path(source)
     model = source if isinstance(source, onnx.ModelProto) else _read_file(Path(source))
+    if path is None and (outside := next(external_tensors(model), None)) is not None:
+        raise ModelError(
+            f"weight {outside.name!r} lies in a file and the model was given in memory; give the "
+            "model's path instead"
+        )
     _check(model, path)
     program = Program(
         model=surgery.sorted_and_pruned(normal_form(_inline_functions(model))),
@@ -71,72 +77,15 @@ def _read_file(path: Path) -> onnx.ModelProto:
     model = onnx.ModelProto()
     try:
         model.ParseFromString(data)
-    except DecodeError as error:
+    except (DecodeError, ValueError) as error:
         raise ModelError(
             f"model {path} is not an ONNX file, or it is truncated ({len(data)} bytes); "
             "export or copy it again"
         ) from error
     if not model.graph.node and not model.graph.output:
         raise ModelError(f"model {path} is not an ONNX model: it has no graph")
-    _load_external_data(model, path)
+    load_external_data(model, path)
     return model
-
-
-def _load_external_data(model: onnx.ModelProto, path: Path) -> None:
-    folder = path.resolve().parent
-    for weight in _external_tensors(model):
-        entries = {entry.key: entry.value for entry in weight.external_data}
-        location = entries.get("location", "")
-        pure = PurePosixPath(location)
-        where = f"model {path}: the external data of {weight.name!r}"
-        if not location or pure.is_absolute() or ".." in pure.parts or "\\" in location:
-            raise ModelError(
-                f"{where} points outside of the model's folder ({location!r}); "
-                "save the model with its data beside it"
-            )
-        file = folder / location
-        if not file.exists():
-            raise ModelError(
-                f"{where} is missing: there is no file {file}; copy it beside the model"
-            )
-        if file.is_symlink() or not file.resolve().is_relative_to(folder):
-            raise ModelError(f"{where} is a link ({file}); put the file itself beside the model")
-        offset, length = _non_negative(entries, "offset"), _non_negative(entries, "length")
-        if offset is None or length is None or offset + length > file.stat().st_size:
-            raise ModelError(
-                f"{where} does not fit {file} ({file.stat().st_size} bytes); copy the file again"
-            )
-    try:
-        onnx.load_external_data_for_model(model, str(folder))
-    except Exception as error:  # the checks inside onnx raise several unrelated types
-        raise ModelError(f"model {path}: external data cannot be loaded: {error}") from error
-
-
-def _non_negative(entries: Mapping[str, str], key: str) -> int | None:
-    text = entries.get(key, "0")
-    return int(text) if text.isdecimal() else None
-
-
-def _external_tensors(model: onnx.ModelProto) -> list[onnx.TensorProto]:
-    found: list[onnx.TensorProto] = []
-
-    def visit(nodes: list[onnx.NodeProto]) -> None:
-        for node in nodes:
-            for attribute in node.attribute:
-                found.extend(t for t in (attribute.t, *attribute.tensors) if _is_external(t))
-                for body in (attribute.g, *attribute.graphs):
-                    found.extend(t for t in body.initializer if _is_external(t))
-                    visit(list(body.node))
-
-    found.extend(t for t in model.graph.initializer if _is_external(t))
-    visit(list(model.graph.node))
-    for function in model.functions:
-        visit(list(function.node))
-    return found
-
-
-def _is_external(tensor: onnx.TensorProto) -> bool:
-    return tensor.data_location == onnx.TensorProto.EXTERNAL
 
 
 def _check(model: onnx.ModelProto, path: Path | None) -> None:

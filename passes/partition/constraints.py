@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import fnmatch
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 
 from partc.errors import TopologyError
 from partc.ir.program import Block, Program
@@ -22,17 +22,13 @@ def problem_constraints(program: Program, topology: Topology) -> Constraints:
         TopologyError: a pattern matches nothing, or a block is pinned to two hosts.
     """
     wanted = topology.constraints
-    pinned: dict[str, str] = {}
-    first = [block.name for block in (program.blocks or ())[: wanted.private_blocks]]
-    for block in first:
-        pinned[block] = root_host(program, topology)
+    home = root_host(program, topology)
+    private = (program.blocks or ())[: wanted.private_blocks]
+    pinned = {block.name: home for block in private}
     for host, patterns in wanted.pin.items():
         for block in _blocks(program, patterns, "pin"):
             if pinned.setdefault(block, host) != host:
-                raise TopologyError(
-                    f"[constraints] block {block!r} is pinned to {pinned[block]!r} and to "
-                    f"{host!r}; the ops of a block run as one kernel and share a host"
-                )
+                raise TopologyError(_pinned_twice(program, block, pinned[block], host))
     forbidden: dict[str, list[str]] = {}
     for host, patterns in wanted.forbid.items():
         for block in _blocks(program, patterns, "forbid"):
@@ -44,13 +40,39 @@ def problem_constraints(program: Program, topology: Topology) -> Constraints:
         max_segments=dict(wanted.max_segments),
         pinned=pinned,
         forbidden={block: tuple(hosts) for block, hosts in forbidden.items()},
-        keep_local=tuple(_tensors(program, wanted.keep_local)),
+        keep_local=tuple(
+            dict.fromkeys(
+                (*_tensors(program, wanted.keep_local), *_private(program, private, topology, home))
+            )
+        ),
         together=tuple(group for group in together if len(group) > 1),
         activations=wanted.count_activations,
         loss_budget=wanted.loss_budget,
         energy_j=dict(wanted.energy_j),
         deadline_s=None if wanted.deadline_ms is None else wanted.deadline_ms * 1e-3,
     )
+
+
+def _pinned_twice(program: Program, name: str, one: str, other: str) -> str:
+    block = next(block for block in program.blocks or () if block.name == name)
+    together = (
+        ""
+        if len(block.ops) == 1
+        else f" (it holds {', '.join(block.ops[:4])}, which run as one kernel and share a host)"
+    )
+    return (
+        f"[constraints] block {name!r} is pinned to {one!r} and to {other!r}{together}; "
+        "leave one of them out"
+    )
+
+
+def _private(
+    program: Program, private: Collection[Block], topology: Topology, home: str
+) -> list[str]:
+    """What went through fewer than all private blocks: all that they read where they run."""
+    made = {tensor for block in private for tensor in block.outputs}
+    made |= {name for name in program.inputs if topology.input_home(name) == home}
+    return [tensor for block in private for tensor in block.inputs if tensor in made]
 
 
 def _blocks(program: Program, patterns: Iterable[str], where: str) -> list[str]:
@@ -63,7 +85,7 @@ def _blocks(program: Program, patterns: Iterable[str], where: str) -> list[str]:
             if (
                 op.op_type == pattern.removeprefix(_TYPE_PREFIX)
                 if pattern.startswith(_TYPE_PREFIX)
-                else fnmatch.fnmatchcase(op.name, pattern)
+                else _matches(op.name, pattern)
             )
         ]
         if not ops:
@@ -88,7 +110,7 @@ def _tensors(program: Program, patterns: Iterable[str]) -> list[str]:
         known.update(dict.fromkeys(block.outputs))
     found: dict[str, None] = {}
     for pattern in patterns:
-        matching = [name for name in known if fnmatch.fnmatchcase(name, pattern)]
+        matching = [name for name in known if _matches(name, pattern)]
         if not matching:
             if pattern in program.producer:
                 continue  # inside of a block, so it never leaves its host
@@ -98,6 +120,11 @@ def _tensors(program: Program, patterns: Iterable[str]) -> list[str]:
             )
         found.update(dict.fromkeys(matching))
     return list(found)
+
+
+def _matches(name: str, pattern: str) -> bool:
+    """Whether a pattern names it; a name with brackets in it is first of all a name."""
+    return name == pattern or fnmatch.fnmatchcase(name, pattern)
 
 
 def _closest(kind: str, name: str, known: set[str]) -> str:

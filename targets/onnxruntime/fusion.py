@@ -142,10 +142,12 @@ class _Grouping:
         for kernel, anchor in zip(optimised.kernels, optimised.anchors, strict=True):
             if anchor is not None:
                 self._note(kernel, self._program.op_by_name[anchor])
+        shaping = _shaping_ops(self._program)
         for op in self._program.placed_ops:
-            if op.name not in self._anchors:
+            if op.name not in self._anchors and op.name not in shaping:
                 for other in self._absorbing(op):
-                    self._groups.join(op.name, other)
+                    if other not in shaping:
+                        self._groups.join(op.name, other)
 
     def of_two_or_more(self) -> list[tuple[str, ...]]:
         """The groups."""
@@ -201,6 +203,22 @@ class _Grouping:
                     seen.add(reader.name)
                     stack.append(reader)
         return found
+
+
+def _shaping_ops(program: Program) -> set[str]:
+    """Ops that compute with shapes alone, from Shape on.
+
+    A kernel may swallow them, as Reshape does. Were they in its block, a tensor of which only
+    the shape is needed would have to be sent to wherever that block runs.
+    """
+    shapes: set[str] = set(program.constant_tensors)
+    found: set[str] = set()
+    for op in program.placed_ops:
+        starts = op.op_type in ("Shape", "Size")
+        if starts or (op.inputs and shapes.issuperset(op.inputs)):
+            shapes.update(op.outputs)
+            found.add(op.name)
+    return found
 
 
 class _Groups:
