@@ -15,7 +15,8 @@ from partc.errors import UsageError
 from partc.optimizer.conflicts import conflicting_constraints
 from partc.optimizer.evaluation import evaluate
 from partc.optimizer.instance import Instance, Net, NoHostLeftError, build_instance
-from partc.optimizer.problem import NO_CODEC, Problem
+from partc.optimizer.prices import cheapest_codecs, pair_prices
+from partc.optimizer.problem import Problem
 from partc.optimizer.routes import Routes
 from partc.optimizer.solution import Solution, solution_of
 
@@ -65,7 +66,7 @@ def minimum_cut(problem: Problem) -> Solution:
     network = _Network(instance)
     beyond, flow_s = network.cut()
     placement = instance.placement([1 if unit in beyond else 0 for unit in range(network.units)])
-    evaluation = evaluate(problem, placement, network.codecs)
+    evaluation = evaluate(problem, placement, cheapest_codecs(instance))
     if evaluation.violations:
         # Only the arcs of infinite capacity can be broken, and only when every cut breaks one.
         reasons = conflicting_constraints(problem)
@@ -89,7 +90,7 @@ class _Network:
         self.instance = instance
         self.units = len(instance.cost_s)
         self.nodes = self.units + 2
-        self.codecs: dict[tuple[str, str, str], str] = {}
+        self._prices = pair_prices(instance)
         self._tails: list[int] = []
         self._heads: list[int] = []
         self._capacities: list[float] = []
@@ -112,14 +113,15 @@ class _Network:
         assert source is not None
         answers = list(net.reader_hosts)
         readers = [unit + 2 for unit in net.reader_units]
-        self._send(source, [*readers, *answers], self._price(net, 0, 1), out=True)
+        out_s, back_s = net.fixed_s or self._prices[net.tensor]
+        self._send(source, [*readers, *answers], out_s, out=True)
         one_way = self.instance.problem.constraints.monotone and net.source_unit is not None
         away = 1 if self._routes.root == self.instance.problem.host_names[0] else 0
         if one_way:
             for reader in readers:
                 tail, head = (reader, source) if away == 1 else (source, reader)
                 self._arc(tail, head, float("inf"))
-        self._send(source, [*readers, *answers], self._price(net, 1, 0), out=False)
+        self._send(source, [*readers, *answers], back_s, out=False)
 
     def _send(self, source: int, readers: list[int], price_s: float, *, out: bool) -> None:
         """Pay once when the source and a reader are on different sides in one direction."""
@@ -133,24 +135,6 @@ class _Network:
         self._arc(*((source, hub) if out else (hub, source)), price_s)
         for reader in readers:
             self._arc(*((hub, reader) if out else (reader, hub)), infinite)
-
-    def _price(self, net: Net, sender: int, receiver: int) -> float:
-        names = self.instance.problem.host_names
-        seconds_per_byte, latency_s = self._routes.cost(names[sender], names[receiver])
-        price_s, name = min(
-            (
-                option.sent_bytes * seconds_per_byte
-                + latency_s
-                + option.encode_s
-                + option.decode_s,
-                k,
-            )
-            for k, option in enumerate(self.instance.codec_options(net.tensor))
-        )
-        codec = self.instance.codec_options(net.tensor)[name].name
-        if codec != NO_CODEC:
-            self.codecs[net.tensor, names[sender], names[receiver]] = codec
-        return price_s
 
     def cut(self) -> tuple[set[int], float]:
         """Units on the sink's side, and a value that no cut can be below.

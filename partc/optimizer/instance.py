@@ -18,7 +18,8 @@ class Net:
     Attributes:
         source_unit: unit of the op that makes it; None where it arises at `source_host`.
         reader_units, reader_hosts: who wants it.
-        reader_units_of_ops: as `reader_units`, for the monotone rule.
+        fixed_s: for two hosts, seconds from host 0 to host 1 and back in place of what the size
+            and the link say; infinite is forbidden.
     """
 
     tensor: str
@@ -27,6 +28,7 @@ class Net:
     source_host: int | None
     reader_units: tuple[int, ...]
     reader_hosts: tuple[int, ...]
+    fixed_s: tuple[float, float] | None = None
 
 
 @dataclass(frozen=True)
@@ -49,6 +51,7 @@ class Instance:
         ops_of: unit to op names.
         cost_s: per unit, host index to seconds, for the allowed hosts only.
         nets: tensors that may have to move.
+        constant_s: latency of what a reduction has taken out.
     """
 
     problem: Problem
@@ -56,6 +59,7 @@ class Instance:
     ops_of: tuple[tuple[str, ...], ...]
     cost_s: tuple[dict[int, float], ...]
     nets: tuple[Net, ...]
+    constant_s: float = 0.0
 
     def placement(self, host_of_unit: list[int]) -> dict[str, str]:
         """Op name to host name."""

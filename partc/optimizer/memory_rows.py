@@ -12,6 +12,8 @@ if TYPE_CHECKING:
 
 def add_memory_rows(model: PlacementModel) -> None:
     """One budget per host with a limit; with activations, one per step at which they differ."""
+    if all(host.memory_bytes is None for host in model.problem.hosts):
+        return
     users = _bytes_by_users(model)
     for host, data in enumerate(model.problem.hosts):
         if data.memory_bytes is None:

@@ -150,6 +150,7 @@ class PlacementModel(ABC):
     def latency_s(self) -> Sum:
         """Seconds of everything, one after the other."""
         total = Sum()
+        total.constant = self.instance.constant_s
         for unit, costs in enumerate(self.instance.cost_s):
             for host, seconds in costs.items():
                 total.add(self.at[unit][host], seconds)

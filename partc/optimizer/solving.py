@@ -20,6 +20,7 @@ from partc.optimizer.linear import Arrays
 from partc.optimizer.models import build_model
 from partc.optimizer.placement_model import PlacementModel
 from partc.optimizer.problem import Problem
+from partc.optimizer.reducing import reduce_pair
 from partc.optimizer.simple_plans import baselines
 from partc.optimizer.simulation import simulate
 from partc.optimizer.solution import Solution, Status, solution_of
@@ -33,6 +34,8 @@ _SMALL_ROWS = 20_000
 _QUICK = ("device-only", "edge-only", "greedy")
 _SLOWER = ("single-cut", "minimum-cut", "even-split", "random")
 _LEAST_CHECK_S = 2.0
+_EXPLAINING_S = 60.0
+_LEAST_EXPLAINING_S = 5.0
 
 
 def solve(problem: Problem, *, time_limit_s: float | None = None, gap: float = 0.0) -> Solution:
@@ -79,6 +82,10 @@ class _Solve:
             instance = build_instance(self.problem)
         except NoHostLeftError:
             return self._infeasible("no choice")
+        self.reduction = None
+        if why_not_a_cut(self.problem) is None:
+            self.reduction = reduce_pair(instance)
+            self.whole, instance = instance, self.reduction.instance
         known = baselines(self.problem, names=_QUICK).best()
         reference = known.objective if known is not None and known.objective else None
         scale = _TARGET_OBJECTIVE / (reference or self._typical_cost(instance))
@@ -93,7 +100,7 @@ class _Solve:
             known = answer
 
     def _typical_cost(self, instance: Instance) -> float:
-        total = sum(min(costs.values()) for costs in instance.cost_s)
+        total = instance.constant_s + sum(min(costs.values()) for costs in instance.cost_s)
         return total or 1.0
 
     def _left_s(self) -> float | None:
@@ -124,8 +131,8 @@ class _Solve:
     def _only_plan(self, model: PlacementModel) -> Solution:
         """Nothing to decide: the one placement is optimal or breaks a constraint."""
         nothing = np.zeros(0)
-        placement = model.instance.placement(model.host_of_unit(nothing))
-        evaluation = evaluate(self.problem, placement, model.chosen_codecs(nothing))
+        placement, codecs = self._plan(model, nothing)
+        evaluation = evaluate(self.problem, placement, codecs)
         if evaluation.violations:
             return self._infeasible("no choice")
         return solution_of(
@@ -196,8 +203,7 @@ class _Solve:
         bound: float,
         solver: str,
     ) -> Solution:
-        placement = model.instance.placement(model.host_of_unit(values))
-        codecs = model.chosen_codecs(values)
+        placement, codecs = self._plan(model, values)
         evaluation = evaluate(self.problem, placement, codecs)
         if evaluation.violations:
             raise OptimizerError(
@@ -220,6 +226,15 @@ class _Solve:
             solve_s=time.perf_counter() - self.began,
             evaluation=evaluation,
         )
+
+    def _plan(
+        self, model: PlacementModel, values: npt.NDArray[np.float64]
+    ) -> tuple[dict[str, str], dict[tuple[str, str, str], str]]:
+        """Placement and codecs of a solution of the (perhaps reduced) model."""
+        hosts = model.host_of_unit(values)
+        if self.reduction is None:
+            return model.instance.placement(hosts), model.chosen_codecs(values)
+        return self.whole.placement(self.reduction.expand(hosts)), self.reduction.codecs
 
     def _judge(self, objective: float, bound: float) -> tuple[Status, float]:
         bound = max(bound, 0.0)  # no cost is negative
@@ -244,6 +259,10 @@ class _Solve:
             solve_s=seconds,
         )
 
+    def _explaining_s(self) -> float:
+        left_s = self._left_s()
+        return _EXPLAINING_S if left_s is None else max(left_s, _LEAST_EXPLAINING_S)
+
     def _infeasible(self, solver: str = "highs, cbc") -> Solution:
         return Solution(
             None,
@@ -252,5 +271,5 @@ class _Solve:
             "infeasible",
             solver=solver,
             solve_s=time.perf_counter() - self.began,
-            conflicts=conflicting_constraints(self.problem),
+            conflicts=conflicting_constraints(self.problem, time_limit_s=self._explaining_s()),
         )

@@ -10,6 +10,7 @@ import numpy.typing as npt
 from partc.optimizer.instance import CodecOption, Net
 from partc.optimizer.linear import ONE, ZERO, Affine, Sum
 from partc.optimizer.placement_model import Flow, PlacementModel
+from partc.optimizer.problem import NO_CODEC
 from partc.optimizer.routes import Routes
 
 
@@ -85,9 +86,13 @@ class TreeModel(PlacementModel):
             return
         names = self.problem.host_names
         seconds_per_byte, latency_s = self.routes.cost(names[sender], names[receiver])
-        options = self.instance.codec_options(net.tensor)
-        seconds = {o.name: o.sent_bytes * seconds_per_byte + latency_s for o in options}
-        options = self.useful_options(options, seconds)
+        if net.fixed_s is None:
+            options = self.instance.codec_options(net.tensor)
+            seconds = {o.name: o.sent_bytes * seconds_per_byte + latency_s for o in options}
+            options = self.useful_options(options, seconds)
+        else:
+            options = [CodecOption(NO_CODEC, net.size_bytes, 0.0, 0.0, 0.0)]
+            seconds = {NO_CODEC: net.fixed_s[sender]}
         if len(options) == 1 and len(needs) == 1 and not needs[0].terms:
             flows = [ONE]
         else:

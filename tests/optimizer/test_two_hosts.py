@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import random
 
 import networkx as nx
 import pytest
@@ -13,6 +14,7 @@ from partc.optimizer.cbc import run_cbc
 from partc.optimizer.highs import run_highs
 from partc.optimizer.instance import build_instance
 from partc.optimizer.models import build_model
+from partc.optimizer.reducing import reduce_pair
 from tests.optimizer.random_problems import brute_force, random_problem
 
 
@@ -43,6 +45,35 @@ def test_relaxation_equals_minimum_cut_equals_cbc(monotone: bool) -> None:
             second = run_cbc(model.linear, time_limit_s=None, gap=0.0)
             assert second.objective == pytest.approx(cut.objective, rel=1e-6)
     assert proven >= 5
+
+
+@pytest.mark.parametrize("monotone", [False, True])
+def test_the_reduced_problem_has_the_same_optimum(monotone: bool) -> None:
+    removed = 0
+    for seed in range(60):
+        data = random_problem(seed, ops=30)
+        generator = random.Random(seed)
+        for k, op in enumerate(data["ops"]):  # mostly chains
+            if k and generator.random() < 0.7:
+                op["inputs"] = [f"t{k - 1}"]
+        data["codecs"] = [{"name": "half", "ratio": 0.5, "encode_s_per_byte": 0.2}]
+        data["constraints"] = {"monotone": monotone, "together": [["op3", "op9"]]}
+        problem = Problem.from_dict(data)
+        cut = minimum_cut(problem)
+        if cut.status == "infeasible":
+            continue
+        whole = build_instance(problem)
+        reduction = reduce_pair(whole)
+        removed += len(whole.cost_s) - len(reduction.instance.cost_s)
+        model = build_model(reduction.instance, 1.0)
+        relaxed = run_highs(model.linear.arrays(), integer=False, time_limit_s=None, gap=0.0)
+        assert relaxed.objective == pytest.approx(cut.objective, rel=1e-7)
+        assert relaxed.values is not None
+        hosts = reduction.expand(model.host_of_unit(relaxed.values))
+        plan = evaluate(problem, whole.placement(hosts), reduction.codecs)
+        assert not plan.violations
+        assert plan.objective == pytest.approx(cut.objective, rel=1e-7)
+    assert removed > 300
 
 
 def test_minimum_cut_equals_networkx() -> None:
