@@ -78,7 +78,7 @@ def read_arrays(path: Path, option: str) -> dict[str, Array]:
             arrays = {name: archive[name] for name in archive.files}
     except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
         raise UsageError(
-            f"{option} {path} is not an .npz file of plain arrays: {error}; "
+            f"{option} {path} is not an .npz file of plain arrays; "
             "save with numpy.savez(file, NAME=array)"
         ) from error
     return {n: a.astype(object) if a.dtype.kind in "US" else a for n, a in arrays.items()}

@@ -4,9 +4,13 @@ from __future__ import annotations
 
 from contextlib import ExitStack
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import click
+
+if TYPE_CHECKING:
+    from partc.report.answers import RunSummary
+    from partc.runtime.device import Answer
 
 from partc.cli.console import (
     json_option,
@@ -74,7 +78,7 @@ def command(
     """
     from partc.bundle.reader import Bundle
     from partc.errors import UsageError
-    from partc.report.tables import print_answer
+    from partc.report.answers import print_answer, summarise_run
     from partc.runtime.device import open_bundle
     from partc.runtime.local import LocalDeployment
     from partc.runtime.server import parse_addresses
@@ -82,7 +86,11 @@ def command(
     if deadline is not None and not deadline > 0:
         raise UsageError(f"--deadline must be above 0 seconds, but it is {deadline:g}")
     opened = Bundle.open(bundle)
-    feeds = read_arrays(input_path, "--input") if input_path else opened.golden()[0]
+    golden: dict[str, Any] | None = None
+    if input_path is None:
+        feeds, golden = opened.golden()
+    else:
+        feeds = read_arrays(input_path, "--input")
     with ExitStack() as stack:
         if local:
             if addresses:
@@ -109,26 +117,28 @@ def command(
     if output_path is not None:
         write_arrays(output_path, answers[-1].outputs)
     if as_json:
-        print_json(_run_json(opened, answers, output_path))
+        summary = summarise_run(opened.manifest, answers, golden)
+        print_json(_run_json(summary, answers, output_path))
     else:
-        print_answer(people(quiet), opened.manifest, answers)
+        print_answer(people(quiet), opened.manifest, answers, golden)
 
 
-def _run_json(opened: Any, answers: list[Any], output_path: Path | None) -> dict[str, Any]:
-    import statistics
-
+def _run_json(summary: RunSummary, answers: list[Answer], output_path: Path | None) -> Any:
     last = answers[-1]
     return {
-        "latency_s": statistics.median(answer.latency_s for answer in answers),
+        "latency_s": summary.latency_s,
         "latencies_s": [answer.latency_s for answer in answers],
-        "predicted_s": opened.manifest.certificate.predicted_s,
+        "predicted_s": summary.predicted_s,
+        "rows": [vars(row) for row in summary.rows],
         "segments": [
             {"id": s.segment, "host": s.host, "measured_s": s.seconds} for s in last.segments
         ],
         "bytes_sent": last.sent_bytes,
         "plan": last.plan,
+        "difference": summary.difference,
         "finished_locally": any(answer.finished_locally for answer in answers),
         "failures": [failure for answer in answers for failure in answer.failures],
+        "avoided": list(dict.fromkeys(note for answer in answers for note in answer.avoided)),
         "outputs": {
             name: {"dtype": array.dtype.name, "shape": list(array.shape)}
             for name, array in last.outputs.items()

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import statistics
 from collections.abc import Mapping, Sequence
-from typing import Any, Protocol
+from typing import Any
 
 from rich import box
 from rich.console import Console
@@ -20,50 +19,10 @@ from partc.report.units import bandwidth, count, duration, size
 _NAME_LIMIT = 48
 
 
-class SegmentRun(Protocol):
-    """A segment that ran for a request."""
-
-    @property
-    def segment(self) -> str:
-        """Its id."""
-
-    @property
-    def host(self) -> str:
-        """Where it ran."""
-
-    @property
-    def seconds(self) -> float:
-        """For how long."""
-
-
-class RequestAnswer(Protocol):
-    """How a request went; see `partc.runtime.device.Answer`."""
-
-    @property
-    def latency_s(self) -> float:
-        """Until all outputs were there."""
-
-    @property
-    def segments(self) -> Sequence[SegmentRun]:
-        """Every segment that ran."""
-
-    @property
-    def sent_bytes(self) -> int:
-        """Bytes of all messages."""
-
-    @property
-    def failures(self) -> Sequence[str]:
-        """One sentence for each host that failed."""
-
-    @property
-    def outputs(self) -> Mapping[str, Any]:
-        """Output -> array."""
-
-
 def strategy_table(manifest: Manifest) -> Table:
     """Each strategy with its predicted latency, where the time goes, and the bytes it sends."""
     found = facts_of(manifest)
-    table = _table("strategy", right=("latency", *found.hosts, "transfer", "sent"))
+    table = plain_table("strategy", right=("latency", *found.hosts, "transfer", "sent"))
     for strategy in manifest.strategies:
         is_chosen = strategy is found.chosen
         table.add_row(
@@ -79,7 +38,7 @@ def strategy_table(manifest: Manifest) -> Table:
 
 def segment_table(manifest: Manifest) -> Table:
     """Each segment with its host and predicted time."""
-    table = _table("segment", "host", right=("ops", "predicted"))
+    table = plain_table("segment", "host", right=("ops", "predicted"))
     for segment in manifest.plan.segments:
         ops, took = f"{len(segment.ops):,}", duration(segment.predicted_s)
         table.add_row(segment.id, Text(visible(segment.host)), ops, took)
@@ -88,7 +47,7 @@ def segment_table(manifest: Manifest) -> Table:
 
 def transfer_table(manifest: Manifest) -> Table:
     """Each tensor that crosses a link, numbered as in the HTML report."""
-    table = _table("cut", "tensor", "from", "to", right=("size", "predicted"))
+    table = plain_table("cut", "tensor", "from", "to", right=("size", "predicted"))
     for cut in facts_of(manifest).cuts:
         moved = cut.transfer
         table.add_row(
@@ -116,7 +75,7 @@ def print_inspection(console: Console, manifest: Manifest) -> None:
     name = shortened(manifest.model.name, _NAME_LIMIT)
     where = facts.joined(found.used_hosts)
     made = visible(manifest.created_at)
-    _say(console, f"{name}: {blocks} on {where}; compiled {made} by partc {manifest.partc_version}")
+    say(console, f"{name}: {blocks} on {where}; compiled {made} by partc {manifest.partc_version}")
     console.print(strategy_table(manifest))
     console.print(segment_table(manifest))
     if found.cuts:
@@ -124,37 +83,14 @@ def print_inspection(console: Console, manifest: Manifest) -> None:
     _print_outcome(console, found)
     known_by = "; ".join(f"{kind} ({facts.PROVENANCE_MEANING[kind]})" for kind in found.provenances)
     if known_by:
-        _say(console, f"Costs: {known_by}.")
-
-
-def print_answer(console: Console, manifest: Manifest, answers: Sequence[RequestAnswer]) -> None:
-    """How requests went, beside what was predicted for them."""
-    if not answers:
-        return
-    last = answers[-1]
-    predicted = {segment.id: segment.predicted_s for segment in manifest.plan.segments}
-    table = _table("segment", "host", right=("predicted", "measured"))
-    for run in last.segments:
-        expected = duration(predicted[run.segment]) if run.segment in predicted else ""
-        table.add_row(run.segment, Text(visible(run.host)), expected, duration(run.seconds))
-    console.print(table)
-    latency_s = statistics.median(answer.latency_s for answer in answers)
-    chosen = facts_of(manifest).chosen
-    beside = f", predicted {duration(chosen.predicted_s)}" if chosen is not None else ""
-    of = f", median of {count(len(answers), 'request')}" if len(answers) > 1 else ""
-    _say(console, f"Latency {duration(latency_s)}{of}{beside}; {size(last.sent_bytes)} over links.")
-    for name, array in last.outputs.items():
-        shape = " × ".join(map(str, array.shape)) or "scalar"
-        _say(console, f"Output {shortened(name, _NAME_LIMIT)}: {array.dtype} {shape}")
-    for failure in dict.fromkeys(f for answer in answers for f in answer.failures):
-        _say(console, failure, style="yellow")
+        say(console, f"Costs: {known_by}.")
 
 
 def print_profile(console: Console, data: Mapping[str, Any]) -> None:
     """What ``partc profile`` measured, as its JSON has it: the costliest blocks first."""
     blocks = sorted(data["blocks"], key=lambda block: -block["median_s"])
     total_s = sum(block["median_s"] for block in blocks) or 1.0
-    table = _table("block", "types", right=("median", "spread", "samples", "share"))
+    table = plain_table("block", "types", right=("median", "spread", "samples", "share"))
     table.add_column("known by")
     for block in blocks:
         table.add_row(
@@ -168,7 +104,7 @@ def print_profile(console: Console, data: Mapping[str, Any]) -> None:
         )
     console.print(table)
     threads = count(data["threads"], "thread")
-    _say(
+    say(
         console,
         f"{shortened(data['model'], _NAME_LIMIT)} on {visible(data['target'])}, {threads}: whole "
         f"{duration(data['whole_s'])}, blocks together {duration(total_s)}, one more segment "
@@ -180,7 +116,7 @@ def print_profile(console: Console, data: Mapping[str, Any]) -> None:
 def print_timing(console: Console, rows: Sequence[tuple[str, float]]) -> None:
     """The time of each pass."""
     total_s = sum(seconds for _, seconds in rows)
-    table = _table("pass", right=("time", "share"))
+    table = plain_table("pass", right=("time", "share"))
     for name, seconds in rows:
         share = f"{100 * seconds / total_s:.1f} %" if total_s else ""
         table.add_row(Text(visible(name)), duration(seconds), share)
@@ -190,30 +126,31 @@ def print_timing(console: Console, rows: Sequence[tuple[str, float]]) -> None:
 
 
 def _print_outcome(console: Console, found: Facts) -> None:
-    _say(console, facts.verdict_sentence(found), style="bold")
+    say(console, facts.verdict_sentence(found), style="bold")
     said = facts.verdict_sentence(found)
     verdict = found.manifest.verdict
     if (more := facts.break_even_sentence(found)) is not None and verdict is not None:
         at = verdict.break_even_mbit_s
         if at is None or bandwidth(at) not in said:
-            _say(console, more)
-    _say(console, facts.proof_sentence(found))
-    _say(console, facts.verification_sentence(found))
+            say(console, more)
+    say(console, facts.proof_sentence(found))
+    say(console, facts.verification_sentence(found))
     if found.has_estimates:
-        _say(console, "Some costs are estimated: nobody timed them.", style="yellow")
+        say(console, "Some costs are estimated: nobody timed them.", style="yellow")
     _print_notices(console, found.manifest.notices)
 
 
 def _print_notices(console: Console, notices: Sequence[str]) -> None:
     for notice in notices:
-        _say(console, f"Note: {notice}", style="yellow")
+        say(console, f"Note: {notice}", style="yellow")
 
 
-def _say(console: Console, sentence: str, style: str = "") -> None:
+def say(console: Console, sentence: str, style: str = "") -> None:
+    """One sentence."""
     console.print(Text(visible(sentence), style=style))
 
 
-def _table(*left: str, right: Sequence[str]) -> Table:
+def plain_table(*left: str, right: Sequence[str]) -> Table:
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
     for name in left:
         table.add_column(Text(visible(name)), overflow="fold")

@@ -30,6 +30,15 @@ class Observation:
     server_slowdown: float = 1.0
 
 
+@dataclass(frozen=True)
+class Choice:
+    """A plan by its name, the call that is a request by it, and which hosts it avoids, and why."""
+
+    name: str
+    call: CallEntry
+    avoided: tuple[str, ...] = ()
+
+
 class PlanChooser:
     """Chooses among the plans of a bundle.
 
@@ -82,14 +91,13 @@ class PlanChooser:
                 rtt_s,
                 seen.device_slowdown,
                 seen.server_slowdown,
+                portfolio.message_s_per_byte,
             )
             for name, each in self._plans.items()
         }
 
-    def choose(
-        self, why_down: Callable[[str], str | None], wanted: str | None = None
-    ) -> tuple[str, CallEntry]:
-        """The name of a plan, and the call that is a request by it.
+    def choose(self, why_down: Callable[[str], str | None], wanted: str | None = None) -> Choice:
+        """The plan for a request.
 
         Args:
             why_down: host -> why it is known to be down, or None.
@@ -101,16 +109,24 @@ class PlanChooser:
         if wanted is not None:
             if wanted not in self.names:
                 raise UsageError(unknown_name("plan", wanted, self.names))
-            return wanted, self._root(wanted)
+            return Choice(wanted, self._root(wanted))
         if not self._plans:
-            return CHOSEN, self._manifest.plan.calls[0]
-        down = {host for host in self._manifest.hosts if why_down(host) is not None}
-        if self._observed is None and not down & self._needed(CHOSEN):
-            return CHOSEN, self._root(CHOSEN)
+            return Choice(CHOSEN, self._root(CHOSEN))
+        down = {host: why for host in self._manifest.hosts if (why := why_down(host)) is not None}
         latencies_s = self.latencies_s()
-        possible = [name for name in self._plans if not down & self._needed(name)]
-        name = min(possible or self._plans, key=latencies_s.__getitem__)
-        return name, self._root(name)
+        best = CHOSEN
+        if self._observed is not None:
+            best = min(self._plans, key=latencies_s.__getitem__)
+        missing = [host for host in down if host in self._needed(best)]
+        possible = [name for name in self._plans if not down.keys() & self._needed(name)]
+        if not missing or not possible:
+            return Choice(best, self._root(best))
+        name = min(possible, key=latencies_s.__getitem__)
+        avoided = tuple(
+            f"Host {host!r} is down ({down[host]}); the request took plan {name!r}."
+            for host in missing
+        )
+        return Choice(name, self._root(name), avoided)
 
     def _root(self, name: str) -> CallEntry:
         plan = self._manifest.plan if name == CHOSEN else self._plans[name].plan

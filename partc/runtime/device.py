@@ -33,6 +33,8 @@ class Answer:
         calls: each round trip to another host as its caller saw it, nested ones included.
         failures: one sentence for each host that failed; the answer is right all the same.
         plan: the plan that the request took; see `partc.runtime.choice`.
+        avoided: one sentence for each host that the chosen plan needs and that is known to be
+            down, where another plan was taken for that.
     """
 
     outputs: dict[str, Array]
@@ -41,6 +43,7 @@ class Answer:
     calls: tuple[CallTime, ...]
     failures: tuple[str, ...]
     plan: str = CHOSEN
+    avoided: tuple[str, ...] = ()
 
     @property
     def finished_locally(self) -> bool:
@@ -113,9 +116,9 @@ class Deployment:
         """
         start_s = time.perf_counter()
         tensors = checked_tensors(feeds, self._inputs)
-        name, call = self._chooser.choose(self._host.health.why_down, plan)
+        choice = self._chooser.choose(self._host.health.why_down, plan)
         try:
-            reply = self._host.executor.handle(call.id, uuid.uuid4().hex, tensors)
+            reply = self._host.executor.handle(choice.call.id, uuid.uuid4().hex, tensors)
         except CallFailedError as error:
             raise RequestError(
                 f"the request cannot be carried out on host {self._host.plan.host!r}: "
@@ -128,7 +131,8 @@ class Deployment:
             segments=tuple(reply.report.segments),
             calls=tuple(reply.report.calls),
             failures=tuple(reply.report.failures),
-            plan=name,
+            plan=choice.name,
+            avoided=choice.avoided,
         )
 
     def close(self) -> None:

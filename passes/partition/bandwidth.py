@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from partc.errors import InfeasibleError
-from partc.ir.plan import Plan, SweepPoint, Verdict
+from partc.ir.plan import Plan, Strategy, SweepPoint, Verdict
 from partc.ir.program import Program
 from partc.ir.topology import Topology
 from partc.optimizer import BreakEven, Problem, Solution, break_even, evaluate, minimum_cut, solve
@@ -54,10 +54,15 @@ class BandwidthStudy:
 
     def best_at(self, mbit_s: float) -> Solution:
         """The optimum at that bandwidth."""
-        problem = self.problem_at(mbit_s)
-        if why_not_a_cut(problem) is None:
-            return minimum_cut(problem)
-        return solve(problem).require_plan()
+        while True:
+            problem = self.problem_at(mbit_s)
+            if why_not_a_cut(problem) is None:
+                return minimum_cut(problem)
+            plan = solve(problem).require_plan()
+            if self.losses is None or not self.losses.learn(
+                (t.tensor, t.codec) for t in plan.transfers
+            ):
+                return plan
 
 
 def sweep(
@@ -122,11 +127,15 @@ def _sentence(
     break_even: float | None,
     split_range: tuple[float, float | None] | None,
 ) -> str:
-    value = {
-        "latency": lambda s: f"{s.predicted_s * 1e3:.1f} ms",
-        "throughput": lambda s: f"one request every {s.period_s * 1e3:.1f} ms",
-        "energy": lambda s: f"{s.energy_j:.3g} J",
-    }[plan.certificate.objective]
+    objective = plan.certificate.objective
+
+    def value(strategy: Strategy) -> str:
+        if objective == "throughput":
+            return f"one request every {strategy.period_s * 1e3:.1f} ms"
+        if objective == "energy":
+            return f"{strategy.energy_j:.3g} J"
+        return f"{strategy.predicted_s * 1e3:.1f} ms"
+
     named = {strategy.name: strategy for strategy in plan.strategies}
     best = value(named["optimal"])
     alone = named.get("device-only")
@@ -135,7 +144,7 @@ def _sentence(
     if choice == "split":
         return f"Split: {best}{against}.{since}"
     would = ""
-    if plan.certificate.objective != "throughput":
+    if objective != "throughput":
         would = _where_a_split_is_best(split_range)
     if choice == "device-only":
         return (

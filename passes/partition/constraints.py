@@ -53,6 +53,29 @@ def problem_constraints(program: Program, topology: Topology) -> Constraints:
     )
 
 
+def check_energy(topology: Topology, objective: str) -> None:
+    """Refuse to weigh energy where nobody said what a host draws.
+
+    Raises:
+        TopologyError: a host whose energy counts has no power.
+    """
+    wanted = topology.constraints
+    named = set(wanted.energy_j)
+    if objective == "energy":
+        named.update(wanted.energy_hosts)
+    for host in sorted(named):
+        if topology.hosts[host].power_active_w is None:
+            raise TopologyError(
+                f"the energy of host {host!r} is to count, but its power is not known; "
+                f"give power_active_w in [hosts.{host}]"
+            )
+    if objective == "energy" and not any(host.power_active_w for host in topology.hosts.values()):
+        raise TopologyError(
+            "the objective is energy, but no host has a power_active_w; give it in the hosts' "
+            "tables, in watts"
+        )
+
+
 def _pinned_twice(program: Program, name: str, one: str, other: str) -> str:
     block = next(block for block in program.blocks or () if block.name == name)
     together = (

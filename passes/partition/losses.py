@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from contextlib import nullcontext
 
 import onnx
@@ -11,6 +12,7 @@ from partc.ir.program import Array, Program
 from partc.measure.loss import output_loss
 from partc.passes import surgery
 from partc.passes.ingest.sample import sample_feeds
+from partc.passes.contract import Progress, no_progress
 from partc.passes.ingest.types import value_info
 from partc.targets.reference import open_reference
 
@@ -21,8 +23,10 @@ class LossMeter:
     Compression loses nothing, so ``int8`` and ``int8+zstd`` share one measurement.
     """
 
-    def __init__(self, program: Program, seed: int) -> None:
+    def __init__(self, program: Program, seed: int, progress: Progress = no_progress) -> None:
         self._program = program
+        self._progress = progress
+        self._extractor = surgery.Extractor(program.model)
         self._feeds = sample_feeds(program, seed)
         self._expected: dict[str, Array] = {}
         self._losses: dict[tuple[str, str], float] = {}
@@ -30,6 +34,19 @@ class LossMeter:
     def known(self, tensor: str, codec: str) -> float | None:
         """The loss, where it was measured or there can be none."""
         return self._losses.get((tensor, codec.split("+")[0])) if is_lossy(codec) else 0.0
+
+    def learn(self, used: Iterable[tuple[str, str]]) -> bool:
+        """Measure the losses that plans rest on; whether there were any unknown ones.
+
+        Args:
+            used: tensors and the codecs that plans give them.
+        """
+        assert self._program.codecs is not None
+        unknown = [tensor for tensor, codec in used if self.known(tensor, codec) is None]
+        for tensor in dict.fromkeys(unknown):
+            self._progress(f"measuring the loss of encoding {tensor}", None)
+            self.measure(tensor, list(self._program.codecs.ratios[tensor]))
+        return bool(unknown)
 
     def measure(self, tensor: str, codecs: list[str]) -> None:
         """Find the losses of one tensor, for all lossy ``codecs`` at once."""
@@ -74,8 +91,7 @@ class LossMeter:
                 needed[producer.name] = None
                 stack.extend(producer.inputs)
         outputs = [name for name in program.outputs if name in program.producer]
-        return surgery.extract(
-            program.model,
+        return self._extractor.extract(
             needed,
             [value_info(name, program.tensor(name)) for name in sorted(read)],
             [value_info(name, program.tensor(name)) for name in outputs if name != tensor],

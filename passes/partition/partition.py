@@ -44,8 +44,10 @@ class Partition(Pass):
         """Solve, compare with the baselines, and say whether splitting pays."""
         context.progress("solving", None)
         topology = self._topology(context)
-        losses = LossMeter(program, context.seed) if program.codecs is not None else None
-        problem, solution = self._solve(program, topology, losses, context)
+        losses = None
+        if program.codecs is not None:
+            losses = LossMeter(program, context.seed, context.progress)
+        problem, solution = self._solve(program, topology, losses)
         simple = baselines(problem)
         of = topology.constraints.energy_hosts
         strategies = [_strategy(name, plan, of) for name, plan in simple.items()]
@@ -68,7 +70,7 @@ class Partition(Pass):
         portfolio = None
         if topology.conditions is not None:
             context.progress("finding the plans for changing conditions", None)
-            portfolio = make_portfolio(program, topology, problem)
+            portfolio = make_portfolio(program, topology, self.objective, losses)
         certificate = plan.certificate
         said = (
             f"{certificate.status}: {certificate.predicted_s * 1e3:.2f} ms, "
@@ -77,11 +79,7 @@ class Partition(Pass):
         return PassResult(replace(program, plan=plan, portfolio=portfolio), True, (said,))
 
     def _solve(
-        self,
-        program: Program,
-        topology: Topology,
-        losses: LossMeter | None,
-        context: Context,
+        self, program: Program, topology: Topology, losses: LossMeter | None
     ) -> tuple[Problem, Solution]:
         """Solve, measure the losses that the plan rests on, and solve again until all are known.
 
@@ -91,16 +89,8 @@ class Partition(Pass):
         while True:
             problem = placement_problem(program, topology, objective=self.objective, losses=losses)
             solution = solve(problem, time_limit_s=self.time_limit, gap=self.gap).require_plan()
-            unknown = [
-                transfer.tensor
-                for transfer in solution.transfers
-                if losses is not None and losses.known(transfer.tensor, transfer.codec) is None
-            ]
-            if losses is None or program.codecs is None or not unknown:
+            if losses is None or not losses.learn((t.tensor, t.codec) for t in solution.transfers):
                 return problem, solution
-            for tensor in dict.fromkeys(unknown):
-                context.progress(f"measuring the loss of encoding {tensor}", None)
-                losses.measure(tensor, list(program.codecs.ratios[tensor]))
 
     def _topology(self, context: Context) -> Topology:
         topology = context.topology

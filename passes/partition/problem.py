@@ -11,7 +11,7 @@ from partc.ir.topology import Link, Topology
 from partc.optimizer import Codec, Host, Op, Problem, Tensor, TensorCodec, Weight
 from partc.optimizer import Link as LinkCost
 from partc.passes.lower.schedule import root_host
-from partc.passes.partition.constraints import problem_constraints
+from partc.passes.partition.constraints import check_energy, problem_constraints
 from partc.passes.partition.losses import LossMeter
 
 _BYTES_PER_S_OF_ONE_MBIT_S = 1e6 / 8
@@ -34,7 +34,9 @@ def placement_problem(
 
     Raises:
         PassError: blocks or costs are missing.
+        TopologyError: a constraint makes no sense for this program, or a power is missing.
     """
+    check_energy(topology, objective)
     if program.blocks is None or program.costs is None:
         raise PassError("a placement problem needs blocks and costs")
     costs = program.costs.costs
@@ -52,10 +54,11 @@ def placement_problem(
                 power_active_w=host.power_active_w or 0.0,
                 power_idle_w=host.power_idle_w or 0.0,
                 power_tx_w=host.power_tx_w or 0.0,
+                power_rx_w=host.power_rx_w or 0.0,
             )
             for name, host in topology.hosts.items()
         ),
-        links=tuple(_link(program, link, bandwidth_factor) for link in topology.links),
+        links=tuple(_link(program, topology, link, bandwidth_factor) for link in topology.links),
         ops=tuple(
             Op(
                 name=block.name,
@@ -117,7 +120,7 @@ def _codecs(program: Program) -> tuple[Codec, ...]:
     )
 
 
-def _link(program: Program, link: Link, bandwidth_factor: float) -> LinkCost:
+def _link(program: Program, topology: Topology, link: Link, bandwidth_factor: float) -> LinkCost:
     one, other = link.between
     return LinkCost(
         between=link.between,
@@ -125,7 +128,10 @@ def _link(program: Program, link: Link, bandwidth_factor: float) -> LinkCost:
             _seconds_per_byte(program, link, one, bandwidth_factor),
             _seconds_per_byte(program, link, other, bandwidth_factor),
         ),
-        latency_s=(_latency_s(program, link, other), _latency_s(program, link, one)),
+        latency_s=(
+            _latency_s(program, topology, link, other),
+            _latency_s(program, topology, link, one),
+        ),
     )
 
 
@@ -135,8 +141,13 @@ def _seconds_per_byte(program: Program, link: Link, sender: str, factor: float) 
     return 1.0 / bytes_per_s + program.costs.message.s_per_byte
 
 
-def _latency_s(program: Program, link: Link, receiver: str) -> float:
-    """Half a round trip, the message's fixed cost, and one more segment at the receiver."""
+def _latency_s(program: Program, topology: Topology, link: Link, receiver: str) -> float:
+    """Half a round trip, the message's fixed cost, and one more segment at the receiver.
+
+    What comes back to where outputs are wanted is mostly an answer, which starts no segment.
+    """
     assert program.costs is not None
     fixed_s = program.costs.message.fixed_s if link.fixed_ms is None else link.fixed_ms * 1e-3
-    return link.rtt_ms * 0.5e-3 + fixed_s + program.costs.segment_fixed_s[receiver]
+    if receiver not in {topology.output_home(name) for name in program.outputs}:
+        fixed_s += program.costs.segment_fixed_s[receiver]
+    return link.rtt_ms * 0.5e-3 + fixed_s

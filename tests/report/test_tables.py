@@ -9,6 +9,7 @@ import pytest
 from rich.console import Console
 
 from partc.report import tables, units
+from partc.report.answers import print_answer, summarise_run
 from tests.report import sample
 
 
@@ -20,12 +21,21 @@ class Run:
 
 
 @dataclass
+class Round:
+    call: str
+    seconds: float
+
+
+@dataclass
 class Answer:
     latency_s: float = 0.09
     segments: tuple[Run, ...] = (Run("s0", "camera", 0.05), Run("s1", "server", 0.006))
+    calls: tuple[Round, ...] = (Round("c1", 0.036),)
     sent_bytes: int = 54_000
     failures: tuple[str, ...] = ("server did not answer",)
+    avoided: tuple[str, ...] = ()
     outputs: dict[str, Any] = field(default_factory=lambda: {"y": np.zeros((1, 10))})
+    plan: str = "chosen"
 
 
 def console() -> tuple[Console, io.StringIO]:
@@ -58,9 +68,18 @@ def test_names_are_not_console_markup() -> None:
 
 def test_answer_shows_predicted_beside_measured_and_failures() -> None:
     screen, text = console()
-    tables.print_answer(screen, sample.chain()[0], [Answer(), Answer(latency_s=0.11)])
+    golden = {"y": np.full((1, 10), 0.25)}
+    print_answer(screen, sample.chain()[0], [Answer(), Answer(latency_s=0.11)], golden)
     assert "Latency 100 ms, median of 2 requests, predicted 89.6 ms" in text.getvalue()
+    assert "Largest difference from the whole model's answer: 0.25" in text.getvalue()
     assert text.getvalue().count("server did not answer") == 1
+
+
+def test_transfers_are_what_a_round_trip_takes_beyond_its_segments() -> None:
+    summary = summarise_run(sample.chain()[0], [Answer()])
+    (transfers,) = [row for row in summary.rows if row.what.startswith("transfers")]
+    assert transfers.measured_s == pytest.approx(0.030)
+    assert summary.difference is None
 
 
 def test_timing_sums_up() -> None:

@@ -65,8 +65,8 @@ def checked_listen_address(listen: str, *, allow_remote: bool) -> str:
     if not allow_remote and not _is_loopback(bare):
         raise UsageError(
             f"address {listen!r} can be reached from other machines, and requests are not "
-            "authenticated; listen on 127.0.0.1, or allow remote hosts explicitly where the "
-            "network is trusted"
+            "authenticated; listen on 127.0.0.1, or give --allow-remote (allow_remote=True) where "
+            "the network is trusted"
         )
     return listen
 
