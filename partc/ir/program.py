@@ -21,6 +21,10 @@ from partc.ir.tensor import TensorInfo, element_bits
 Array = np.ndarray[tuple[int, ...], np.dtype[np.generic]]
 
 
+_STEERING_TYPES = (onnx.TensorProto.INT64, onnx.TensorProto.INT32, onnx.TensorProto.BOOL)
+_MOST_STEERING_ELEMENTS = 64
+
+
 @dataclass(frozen=True)
 class Op:
     """One node of the graph.
@@ -144,6 +148,15 @@ class Program:
         return {
             w.name: f"{w.data_type}[{','.join(map(str, w.dims))}]"
             for w in self.model.graph.initializer
+        }
+
+    @cached_property
+    def steering_weights(self) -> Mapping[str, str]:
+        """Small initializers of whole numbers or truth values, as text: shapes, axes, counts."""
+        return {
+            w.name: str(onnx.numpy_helper.to_array(w).tolist())
+            for w in self.model.graph.initializer
+            if w.data_type in _STEERING_TYPES and np.prod(w.dims) <= _MOST_STEERING_ELEMENTS
         }
 
     @cached_property

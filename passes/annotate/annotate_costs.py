@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import ClassVar, Literal
 
@@ -70,7 +71,11 @@ class AnnotateCosts(Pass):
                 if not any(op in refused[name] for op in block.ops):
                     costs[block.name][name] = table[block.name].scaled(host.slowdown)
         table_of_all = CostTable(costs, fixed_s, whole_s, context.message_cost)
-        return PassResult(replace(program, costs=table_of_all), True, tuple(diagnostics))
+        notices = program.notices
+        if context.store is not None and context.store.notice:
+            notices = (*notices, context.store.notice)
+        annotated = replace(program, costs=table_of_all, notices=notices)
+        return PassResult(annotated, True, tuple(diagnostics))
 
     @property
     def _sampling(self) -> Sampling:
@@ -97,7 +102,7 @@ class AnnotateCosts(Pass):
         fresh = _block_costs(program, profile)
         fresh[_SEGMENT] = _segment_fixed_cost(backend, settings, self._sampling)
         if context.store is not None:
-            context.store.add({keys[name]: cost for name, cost in fresh.items()})
+            context.store.add(_by_key(keys, fresh))
         return fresh, (
             f"{backend_name}: measured {len(program.blocks or ())} blocks, "
             f"{len(profile.whole_s)} runs of {fresh[_WHOLE].median_s * 1e3:.2f} ms"
@@ -113,6 +118,17 @@ def _store_keys(
     whole = hashlib.sha256("".join(signatures.values()).encode()).hexdigest()
     keys = {name: f"block|{signature}|{suffix}" for name, signature in signatures.items()}
     return {**keys, _WHOLE: f"whole|{whole}|{suffix}", _SEGMENT: f"{_SEGMENT}|{suffix}"}
+
+
+def _by_key(keys: Mapping[str, str], costs: Mapping[str, Cost]) -> dict[str, Cost]:
+    """Key -> cost; of blocks that are alike, the one in the middle."""
+    found: dict[str, list[Cost]] = {}
+    for name, cost in costs.items():
+        found.setdefault(keys[name], []).append(cost)
+    return {
+        key: sorted(alike, key=lambda cost: cost.median_s)[len(alike) // 2]
+        for key, alike in found.items()
+    }
 
 
 def _block_costs(program: Program, profile: Profile) -> dict[str, Cost]:

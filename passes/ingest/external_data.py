@@ -84,7 +84,8 @@ def _needed_bytes(weight: onnx.TensorProto, where: str) -> int:
     dtype = dtype_name(weight.data_type)
     if not dtype or dtype == "string" or any(dim < 0 for dim in weight.dims):
         raise ModelError(f"{where} is of a type that cannot lie in a file; export the model again")
-    return (math.prod(weight.dims) * element_bits(dtype) + 7) // 8
+    elements: int = math.prod(weight.dims)
+    return (elements * element_bits(dtype) + 7) // 8
 
 
 def _number(entries: Mapping[str, str], key: str, default: int) -> int | None:
