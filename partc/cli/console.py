@@ -69,13 +69,14 @@ def read_arrays(path: Path, option: str) -> dict[str, Array]:
     if not path.exists():
         raise UsageError(f"{option} {path} does not exist")
     try:
-        with np.load(path, allow_pickle=False) as archive:
-            if not hasattr(archive, "files"):
-                raise UsageError(
-                    f"{option} {path} holds one array without a name; "
-                    "save with numpy.savez(file, NAME=array)"
-                )
-            arrays = {name: archive[name] for name in archive.files}
+        loaded = np.load(path, allow_pickle=False)
+        if isinstance(loaded, np.ndarray):
+            raise UsageError(
+                f"{option} {path} holds one array without a name; "
+                "save with numpy.savez(file, NAME=array)"
+            )
+        with loaded:
+            arrays = {name: loaded[name] for name in loaded.files}
     except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
         raise UsageError(
             f"{option} {path} is not an .npz file of plain arrays; "

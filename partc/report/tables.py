@@ -151,6 +151,7 @@ def say(console: Console, sentence: str, style: str = "") -> None:
 
 
 def plain_table(*left: str, right: Sequence[str]) -> Table:
+    """A table without frames; columns of text first, columns of numbers ``right`` of them."""
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
     for name in left:
         table.add_column(Text(visible(name)), overflow="fold")

@@ -1,0 +1,5 @@
+"""``python -m partc.cli``."""
+
+from partc.cli.main import main
+
+main()
