@@ -216,9 +216,10 @@ class CostVectorEntry(_Strict):
         rtt_s: float,
         device_slowdown: float = 1.0,
         server_slowdown: float = 1.0,
+        message_s_per_byte: float = 0.0,
     ) -> float:
         """The plan's latency under a condition."""
-        sending_s = self.sent_bytes * 8e-6 / bandwidth_mbit_s if self.sent_bytes else 0.0
+        sending_s = self.sent_bytes * (8e-6 / bandwidth_mbit_s + message_s_per_byte)
         return (
             self.constant_s
             + self.device_s * device_slowdown
@@ -253,6 +254,7 @@ class PortfolioEntry(_Strict):
     plans: list[AlternativeEntry]
     base_bandwidth_mbit_s: float
     base_rtt_s: Seconds
+    message_s_per_byte: Seconds = 0.0
     tolerance: float
     certified_fraction: float
     known_plans: int

@@ -24,7 +24,7 @@ class Constraints(BaseModel):
         pin, forbid: host -> ops that must run there, or must not.
         together: each entry's ops share a host.
         keep_local: tensors that may not leave the host where they arise.
-        private_blocks: the first so many blocks stay where the inputs arise.
+        private_blocks: the first so many blocks, and what they read, stay where the inputs arise.
         deadline_ms: longest latency of one request.
         energy_hosts: whose energy ``--objective energy`` minimises; all hosts by default.
         energy_j: host -> most energy for one request, joules.

@@ -65,6 +65,7 @@ class Portfolio:
     Attributes:
         base_rtt_s: the round trip, with fixed costs, that the topology declares for the first
             link: what ``round_trips`` is multiplied by where nothing else is known.
+        message_s_per_byte: what a byte costs besides the link, at any bandwidth.
         certified_fraction: share of the range in which some plan is proven to be within
             ``tolerance`` of the optimum.
         known_plans: how many plans make up the known optimum over the range.
@@ -74,6 +75,7 @@ class Portfolio:
     plans: tuple[Alternative, ...]
     base_bandwidth_mbit_s: float
     base_rtt_s: float
+    message_s_per_byte: float
     tolerance: float
     certified_fraction: float
     known_plans: int

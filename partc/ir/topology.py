@@ -32,6 +32,8 @@ class Host(_Strict):
         threads: threads of a segment's execution.
         slowdown: emulation: this machine's own measured time is multiplied by this, and the
             runtime really waits the difference.
+        power_active_w, power_idle_w, power_tx_w, power_rx_w: watts while it computes, waits for
+            the rest of a request, sends and receives.
         address: ``host:port`` where ``partc serve`` listens; not needed for the device.
     """
 
@@ -42,6 +44,7 @@ class Host(_Strict):
     power_active_w: NonNegative | None = None
     power_idle_w: NonNegative | None = None
     power_tx_w: NonNegative | None = None
+    power_rx_w: NonNegative | None = None
     address: str | None = None
 
 

@@ -172,6 +172,7 @@ def _portfolio(portfolio: Portfolio | None, plans: PlannedCalls) -> PortfolioEnt
         ],
         base_bandwidth_mbit_s=portfolio.base_bandwidth_mbit_s,
         base_rtt_s=portfolio.base_rtt_s,
+        message_s_per_byte=portfolio.message_s_per_byte,
         tolerance=portfolio.tolerance,
         certified_fraction=portfolio.certified_fraction,
         known_plans=portfolio.known_plans,

@@ -64,6 +64,22 @@ class BandwidthStudy:
             ):
                 return plan
 
+    def break_even(self) -> BreakEven:
+        """From which bandwidth on another host pays, with all losses known that it rests on."""
+        while True:
+            before = self._known_losses
+            found = break_even(self.problem_at)
+            ends = [end for ends in found.split_mbit_s for end in ends]
+            for mbit_s in {self.declared_mbit_s, found.bandwidth_mbit_s, *ends}:
+                if self.losses is not None and mbit_s:
+                    self.best_at(mbit_s)
+            if self._known_losses == before:
+                return found
+
+    @property
+    def _known_losses(self) -> int:
+        return 0 if self.losses is None else self.losses.count
+
 
 def sweep(
     program: Program, topology: Topology, plan: Plan, losses: LossMeter | None = None
@@ -101,7 +117,7 @@ def judge(
     hosts = set(plan.placement.values())
     choice = "split" if len(hosts) > 1 else ("device-only" if hosts <= {device} else "edge-only")
     try:
-        found = NOT_FOUND if objective == "throughput" else break_even(study.problem_at)
+        found = NOT_FOUND if objective == "throughput" else study.break_even()
     except InfeasibleError:  # a budget is not met at some bandwidths, so plans are no lines there
         found = NOT_FOUND
     split_range: tuple[float, float | None] | None = None

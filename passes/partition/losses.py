@@ -11,8 +11,8 @@ from partc.codecs import decode, encode, is_lossy
 from partc.ir.program import Array, Program
 from partc.measure.loss import output_loss
 from partc.passes import surgery
-from partc.passes.ingest.sample import sample_feeds
 from partc.passes.contract import Progress, no_progress
+from partc.passes.ingest.sample import sample_feeds
 from partc.passes.ingest.types import value_info
 from partc.targets.reference import open_reference
 
@@ -30,6 +30,11 @@ class LossMeter:
         self._feeds = sample_feeds(program, seed)
         self._expected: dict[str, Array] = {}
         self._losses: dict[tuple[str, str], float] = {}
+
+    @property
+    def count(self) -> int:
+        """How many losses were measured."""
+        return len(self._losses)
 
     def known(self, tensor: str, codec: str) -> float | None:
         """The loss, where it was measured or there can be none."""
