@@ -181,7 +181,8 @@ def test_ctrl_c_leaves_nothing_half_written(
     _, err = process.communicate(timeout=60)
     assert "Traceback" not in err
     left = {path.name for path in tmp_path.iterdir()} - {"m.onnx", "t.toml"}
-    if process.returncode == 130:
+    # CPython ends by the signal itself when the interrupt met an exec; a shell calls both 130.
+    if process.returncode in (130, -signal.SIGINT):
         assert not left
         assert "interrupted" in err
     else:  # it was faster
