@@ -177,6 +177,12 @@ def _run(each: Pass, program: Program, context: Context) -> PassResult:
     except PartcError as error:
         error.pass_name = error.pass_name or each.name
         raise
+    except OSError as error:
+        where = f" ({error.filename})" if error.filename else ""
+        raise PassError(
+            f"pass {each.name!r} could not read or write a file{where}: {error.strerror or error}",
+            pass_name=each.name,
+        ) from error
     except Exception as error:  # a plug-in's defect, which the user has to be told about
         raise PassError(
             f"pass {each.name!r} failed with {type(error).__name__}: {error}; this is a defect of "

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import hashlib
+import json
 import shutil
 import uuid
+import zipfile
 from collections.abc import Mapping
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
+from typing import Self
 
 import numpy as np
 import onnx
@@ -39,11 +42,20 @@ def refuse_existing(output: Path, force: bool) -> None:
         return
     if not force:
         raise BundleError(f"output {output} exists; choose another name or give --force")
-    if not (output / MANIFEST_NAME).is_file():
+    if not _is_bundle(output):
         raise BundleError(
             f"output {output} exists and is not a bundle; --force replaces bundles only, "
             "choose another name"
         )
+
+
+def _is_bundle(folder: Path) -> bool:
+    """Whether it was made by partc: other programs have a ``manifest.json`` too."""
+    try:
+        manifest = json.loads((folder / MANIFEST_NAME).read_bytes())
+    except (OSError, ValueError, RecursionError):
+        return False
+    return isinstance(manifest, dict) and {"schema_version", "partc_version"} <= manifest.keys()
 
 
 class BundleWriter:
@@ -62,12 +74,16 @@ class BundleWriter:
             f".{self._output.name}.{uuid.uuid4().hex[:8]}.unfinished"
         )
         self._files: dict[str, FileEntry] = {}
+        self._made_parents: tuple[Path, ...] = ()
 
     def __enter__(self) -> Self:
         refuse_existing(self._output, self._force)
+        parents = self._output.parents
+        self._made_parents = tuple(parent for parent in parents if not parent.exists())
         try:
             self._staging.mkdir(parents=True)
         except OSError as error:
+            self._remove_made_parents()
             raise self._explain(error) from error
         return self
 
@@ -78,6 +94,7 @@ class BundleWriter:
         trace: TracebackType | None,
     ) -> None:
         shutil.rmtree(self._staging, ignore_errors=True)
+        self._remove_made_parents()
         if isinstance(error, OSError):
             raise self._explain(error) from error
 
@@ -107,14 +124,15 @@ class BundleWriter:
         return path
 
     def add_arrays(self, path: str, arrays: Mapping[str, Array]) -> str:
-        """Add an ``.npz``; an array of strings is stored as fixed-width text, never pickled."""
-        plain: dict[str, Any] = {
-            name: array.astype(np.str_) if array.dtype.kind == "O" else array
-            for name, array in arrays.items()
-        }
-        target = self._target(path)
-        with target.open("wb") as file:
-            np.savez(file, allow_pickle=False, **plain)
+        """Add an ``.npz``; an array of strings is stored as fixed-width text, never pickled.
+
+        ``numpy.savez`` takes names as keyword arguments, and so not ``file``.
+        """
+        with zipfile.ZipFile(self._target(path), "w") as archive:
+            for name, array in arrays.items():
+                plain = array.astype(np.str_) if array.dtype.kind == "O" else array
+                with archive.open(f"{name}.npy", "w", force_zip64=True) as entry:
+                    np.lib.format.write_array(entry, np.asanyarray(plain), allow_pickle=False)
         self._register(path)
         return path
 
@@ -141,19 +159,23 @@ class BundleWriter:
         """Write the manifest and move the bundle to where it was wanted."""
         (self._staging / MANIFEST_NAME).write_text(manifest.to_json(), encoding="utf-8")
         refuse_existing(self._output, self._force)
-        replaced: Path | None = None
-        if self._output.exists():
-            replaced = self._output.with_name(f".{self._output.name}.{uuid.uuid4().hex[:8]}.old")
-            self._output.rename(replaced)
+        replaced = self._output.with_name(f".{self._output.name}.{uuid.uuid4().hex[:8]}.old")
         try:
+            if self._output.exists():
+                self._output.rename(replaced)
             self._staging.replace(self._output)
-        except OSError:
-            if replaced is not None:
+        finally:
+            # Ctrl-C may come between the two: then the old bundle goes back to its place.
+            if replaced.exists() and not self._output.exists():
                 replaced.rename(self._output)
-            raise
-        if replaced is not None:
-            shutil.rmtree(replaced, ignore_errors=True)
+        shutil.rmtree(replaced, ignore_errors=True)
+        self._made_parents = ()
         return self._output
+
+    def _remove_made_parents(self) -> None:
+        for parent in self._made_parents:
+            with contextlib.suppress(OSError):  # not empty: somebody else uses it by now
+                parent.rmdir()
 
     def _target(self, path: str) -> Path:
         if not safe_relative_path(path) or path in self._files:

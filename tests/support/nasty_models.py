@@ -120,6 +120,16 @@ def names_with_odd_characters() -> NastyModel:
 
 
 @nasty
+def inputs_named_like_python_arguments() -> NastyModel:
+    return parsed(
+        """g (float[2,3] file, float[2,3] allow_pickle, float[2,3] self) => (float[2,3] args) {
+             a = Add(file, allow_pickle) b = Neg(a) args = Mul(b, self)
+           }""",
+        {name: floats(2, 3, seed=i) for i, name in enumerate(("file", "allow_pickle", "self"))},
+    )
+
+
+@nasty
 def output_that_is_an_input() -> NastyModel:
     return parsed("g (float[2,3] x) => (float[2,3] x, float[2,3] y) {y = Relu(x)}", X)
 
