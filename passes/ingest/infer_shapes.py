@@ -14,6 +14,7 @@ from partc.ir.tensor import TensorInfo
 from partc.passes import surgery
 from partc.passes.contract import Context, Pass, PassResult
 from partc.passes.ingest.bind_shapes import bind_shapes
+from partc.passes.ingest.check_io import check_io
 from partc.passes.ingest.sample import sample_feeds
 from partc.passes.ingest.types import inferred_types, value_info
 from partc.targets.reference import open_reference
@@ -37,8 +38,10 @@ class InferShapes(Pass):
     def run(self, program: Program, context: Context) -> PassResult:
         """Infer, bind, and observe what is still unknown."""
         refuse_unknown_ops(program, context.topology)
+        homes = check_io(program, context.topology)
         written = inferred_types(program)
         bindings, notices = bind_shapes(program, written)
+        notices = [*homes, *notices]
         planned = inferred_types(program, bindings)
         tensors: dict[str, TensorInfo] = {}
         for name in (*program.inputs, *program.producer):
