@@ -16,6 +16,7 @@ from partc.cli.console import (
     json_option,
     people,
     print_json,
+    progress_of,
     quiet_option,
     read_arrays,
     write_arrays,
@@ -91,7 +92,10 @@ def command(
         feeds, golden = opened.golden()
     else:
         feeds = read_arrays(input_path, "--input")
+    console = people(quiet)
     with ExitStack() as stack:
+        progress = stack.enter_context(progress_of(console))
+        progress("starting", None)
         if local:
             if addresses:
                 raise UsageError("--local chooses the addresses itself; leave --address out")
@@ -113,14 +117,17 @@ def command(
         }
         if any(value is not None for value in observed.values()):
             deployment.observe(**{k: v for k, v in observed.items() if v is not None})
-        answers = [deployment.request(feeds, plan) for _ in range(repeat)]
+        answers = []
+        for number in range(repeat):
+            answers.append(deployment.request(feeds, plan))
+            progress(f"request {number + 1} of {repeat}", (number + 1) / repeat)
     if output_path is not None:
         write_arrays(output_path, answers[-1].outputs)
     if as_json:
         summary = summarise_run(opened.manifest, answers, golden)
         print_json(_run_json(summary, answers, output_path))
     else:
-        print_answer(people(quiet), opened.manifest, answers, golden)
+        print_answer(console, opened.manifest, answers, golden)
 
 
 def _run_json(summary: RunSummary, answers: list[Answer], output_path: Path | None) -> Any:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from partc.cli.console import json_option, people, print_json, quiet_option
+from partc.cli.console import json_option, people, print_json, progress_of, quiet_option
 
 
 @click.command("verify")
@@ -20,7 +20,10 @@ def command(bundle: Path, as_json: bool, quiet: bool) -> None:
     """
     from partc.verification import verify_bundle
 
-    result = verify_bundle(bundle)
+    console = people(quiet)
+    with progress_of(console) as progress:
+        progress("checking files, running segments", None)
+        result = verify_bundle(bundle)
     if as_json:
         print_json(
             {
@@ -33,7 +36,7 @@ def command(bundle: Path, as_json: bool, quiet: bool) -> None:
             }
         )
     else:
-        people(quiet).print(
+        console.print(
             f"{bundle}: {result.files} files intact; segments give the whole model's answers "
             f"(largest error {result.max_abs_error:.3g} absolute, {result.max_rel_error:.3g} "
             "relative)"
