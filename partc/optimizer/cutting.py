@@ -145,23 +145,22 @@ class _Network:
         from scipy.sparse import csr_array
         from scipy.sparse.csgraph import breadth_first_order, maximum_flow
 
-        shape = (self.nodes, self.nodes)
         capacities = np.array(self._capacities)
         finite = capacities[np.isfinite(capacities)]
-        most = float(finite.sum()) if len(finite) else 0.0
-        if most == 0.0:
-            return self._sink_side(csr_array(shape), breadth_first_order, capacities), 0.0
+        most = float(finite.sum()) or 1.0
         np.minimum(capacities, 2 * most, out=capacities)
+        shape = (self.nodes, self.nodes)
         exact = csr_array((capacities, (self._tails, self._heads)), shape=shape)
         exact.sum_duplicates()
         residual = exact
         routed = 0.0
-        upper = self._value(exact, {0})
-        upper = min(upper, self._value(exact, set(range(self.nodes)) - {1}))
-        best: set[int] | None = None
+        best = min(({0}, set(range(self.nodes)) - {1}), key=lambda side: self._value(exact, side))
+        upper = self._value(exact, best)
         for _ in range(_ROUNDS):
+            if upper - routed <= _EXACT * upper:
+                break
             room = min(upper - routed, 2 * most)
-            scale = _LARGEST_CAPACITY / max(room, 1e-300) / 2
+            scale = _LARGEST_CAPACITY / room / 2
             whole = residual.copy()
             whole.data = np.floor(np.minimum(residual.data, room) * scale).astype(np.int32)
             whole.eliminate_zeros()
@@ -172,13 +171,10 @@ class _Network:
             left.eliminate_zeros()
             reached = set(breadth_first_order(left, 0, return_predecessors=False).tolist())
             value = self._value(exact, reached)
-            if value < upper or best is None:
-                upper, best = min(upper, value), reached
-            if upper - routed <= _EXACT * upper:
-                break
+            if value < upper:
+                upper, best = value, reached
             residual = (residual - flow.flow.astype(float) / scale).tocsr()
             residual.data[residual.data < _NOISE * most] = 0.0
-        assert best is not None
         return set(range(self.units)) - {node - 2 for node in best}, routed
 
     @staticmethod
@@ -187,7 +183,3 @@ class _Network:
         inside[list(side)] = True
         edges = capacities.tocoo()
         return float(edges.data[inside[edges.row] & ~inside[edges.col]].sum())
-
-    def _sink_side(self, _empty: Any, _search: Any, _capacities: Any) -> set[int]:
-        """With nothing to pay, only what cannot run on host 0 must be on host 1."""
-        return {unit for unit, costs in enumerate(self.instance.cost_s) if 0 not in costs}

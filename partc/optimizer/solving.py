@@ -85,7 +85,7 @@ class _Solve:
         self.reduction = None
         if why_not_a_cut(self.problem) is None:
             self.reduction = reduce_pair(instance)
-            self.whole, instance = instance, self.reduction.instance
+            self.unreduced, instance = instance, self.reduction.instance
         known = baselines(self.problem, names=_QUICK).best()
         reference = known.objective if known is not None and known.objective else None
         scale = _TARGET_OBJECTIVE / (reference or self._typical_cost(instance))
@@ -146,8 +146,13 @@ class _Solve:
 
     def _relaxed(self, arrays: Arrays) -> RawResult:
         """A small relaxation takes milliseconds here; a large one must be stoppable."""
-        solver = run_highs if len(arrays.row_lower) <= _SMALL_ROWS else solve_guarded
-        return solver(arrays, integer=False, time_limit_s=self._left_s(), gap=0.0)
+        left_s = self._left_s()
+        if len(arrays.row_lower) <= _SMALL_ROWS:
+            return run_highs(arrays, integer=False, time_limit_s=left_s, gap=0.0)
+        try:
+            return solve_guarded(arrays, integer=False, time_limit_s=left_s, gap=0.0)
+        except OptimizerError:
+            return RawResult("stopped", None, math.inf, -math.inf)
 
     def _best_known(self, known: Solution | None) -> Solution | None:
         """Worth the time only where the solver may need time, too."""
@@ -234,7 +239,7 @@ class _Solve:
         hosts = model.host_of_unit(values)
         if self.reduction is None:
             return model.instance.placement(hosts), model.chosen_codecs(values)
-        return self.whole.placement(self.reduction.expand(hosts)), self.reduction.codecs
+        return self.unreduced.placement(self.reduction.expand(hosts)), self.reduction.codecs
 
     def _judge(self, objective: float, bound: float) -> tuple[Status, float]:
         bound = max(bound, 0.0)  # no cost is negative

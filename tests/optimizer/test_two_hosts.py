@@ -224,3 +224,17 @@ def test_break_even_by_hand() -> None:
         )
 
     assert break_even(at).bandwidth_mbit_s == pytest.approx(8.0, rel=1e-9)
+
+
+def test_free_ops_still_respect_where_they_can_run() -> None:
+    data = random_problem(5, ops=4)
+    for k, op in enumerate(data["ops"]):
+        op["inputs"] = [f"t{k - 1}"] if k else ["x"]
+        op["cost_s"] = {"h1": 0} if k == 0 else {"h0": 0, "h1": 0}
+    data["links"][0]["latency_s"] = [0, 0]
+    data["links"][0]["seconds_per_byte"] = [0, 0]
+    for monotone in (False, True):
+        problem = Problem.from_dict(data).constrained(monotone=monotone)
+        for answer in (minimum_cut(problem), solve(problem)):
+            assert (answer.status, answer.objective) == ("optimal", 0.0)
+            assert answer.placement["op0"] == "h1"
