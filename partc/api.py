@@ -13,7 +13,7 @@ from partc.bundle.writer import refuse_existing
 from partc.errors import UsageError
 from partc.ir.cost import MessageCost
 from partc.ir.program import Array, Program
-from partc.ir.topology import Topology
+from partc.ir.topology import Bus, Link, Topology
 from partc.measure.store import CostStore
 from partc.passes.contract import TYPICAL_MESSAGE_COST, Context, Progress, no_progress
 from partc.passes.ingest.read_model import read_model
@@ -115,7 +115,8 @@ def _parse(text: str | None) -> Pipeline:
 
 
 def _message_cost(topology: Topology, store: CostStore | None, progress: Progress) -> MessageCost:
-    if all(link.fixed_ms is not None for link in topology.links):
+    ways: tuple[Link | Bus, ...] = (*topology.links, *topology.bus)
+    if all(way.fixed_ms is not None for way in ways):
         return TYPICAL_MESSAGE_COST  # the topology says it for every link, or there is none
     from partc.message_cost import measured_message_cost
 

@@ -86,6 +86,24 @@ class Link(_Strict):
         return value
 
 
+class Bus(_Strict):
+    """A medium that its hosts share, such as a Wi-Fi cell: who sends pays, and who receives pays.
+
+    Attributes:
+        hosts: who is on it.
+        bandwidth_mbit_s: with which one host puts data on the medium, or takes them from it.
+        rtt_ms: round-trip time of an empty message between two hosts, milliseconds.
+        fixed_ms: what one message costs on top of half a round trip; measured here if not given.
+        serial: a host does not compute while it sends or receives; counts for throughput.
+    """
+
+    hosts: tuple[str, ...]
+    bandwidth_mbit_s: Positive
+    rtt_ms: NonNegative = 0.0
+    fixed_ms: NonNegative | None = None
+    serial: bool = False
+
+
 class Io(_Strict):
     """Where inputs arise and where outputs are wanted: one host for all, or a host per tensor."""
 
@@ -102,6 +120,7 @@ class Topology(_Strict):
 
     hosts: dict[str, Host]
     links: tuple[Link, ...] = ()
+    bus: Annotated[tuple[Bus, ...], Field(max_length=1)] = ()
     io: Io = Io()
     constraints: Constraints = Constraints()
     conditions: Conditions | None = None
@@ -128,6 +147,9 @@ class Topology(_Strict):
                 self._known_host(host, f"[io] {what}")
         for host in sorted(self.constraints.hosts()):
             self._known_host(host, "[constraints]")
+        if self.bus:
+            self._check_bus(self.bus[0])
+            return self
         unreached = set(self.hosts) - self._reachable(next(iter(self.hosts)))
         if unreached:
             raise ValueError(
@@ -135,6 +157,17 @@ class Topology(_Strict):
                 "add a [[links]] entry with between, bandwidth_mbit_s and rtt_ms"
             )
         return self
+
+    def _check_bus(self, bus: Bus) -> None:
+        if self.links:
+            raise ValueError("the hosts are joined by [[links]] or by one [[bus]], not by both")
+        for host in bus.hosts:
+            self._known_host(host, "[[bus]]")
+        if len(set(bus.hosts)) != len(bus.hosts):
+            raise ValueError("[[bus]] names a host twice")
+        for host in self.hosts:
+            if host not in bus.hosts:
+                raise ValueError(f"host {host!r} is not on the [[bus]]; add it to its hosts")
 
     def _known_host(self, name: str, where: str) -> None:
         if name not in self.hosts:
@@ -204,12 +237,26 @@ class Topology(_Strict):
             return self.first_host
         return homes.get(tensor, self.first_host)
 
+    def joined_by(self, root: str) -> tuple[tuple[str, str], ...]:
+        """Pairs of hosts that talk to each other; on a bus all talk to ``root``."""
+        if self.bus:
+            return tuple((root, host) for host in self.bus[0].hosts if host != root)
+        return tuple(link.between for link in self.links)
+
     def link_between(self, one: str, other: str) -> Link:
-        """The link that joins two hosts.
+        """The link that joins two hosts; for a bus one that takes as long as both its ends do.
 
         Raises:
             TopologyError: there is none.
         """
+        for bus in self.bus:
+            if {one, other} <= set(bus.hosts):
+                return Link(
+                    between=(one, other),
+                    bandwidth_mbit_s=bus.bandwidth_mbit_s / 2,
+                    rtt_ms=bus.rtt_ms,
+                    fixed_ms=bus.fixed_ms,
+                )
         for link in self.links:
             if set(link.between) == {one, other}:
                 return link
@@ -233,6 +280,7 @@ def _known_keys(location: tuple[int | str, ...]) -> list[str]:
     sections: dict[str, type[BaseModel]] = {
         "hosts": Host,
         "links": Link,
+        "bus": Bus,
         "io": Io,
         "constraints": Constraints,
         "conditions": Conditions,

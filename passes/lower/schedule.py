@@ -153,7 +153,7 @@ def root_host(program: Program, topology: Topology) -> str:
 def _tree(root: str, topology: Topology) -> _Tree:
     graph = nx.Graph()
     graph.add_nodes_from(topology.hosts)
-    graph.add_edges_from(link.between for link in topology.links)
+    graph.add_edges_from(topology.joined_by(root))
     parent: dict[str, str | None] = {root: None}
     for above, below in nx.bfs_edges(graph, root):
         parent[below] = above

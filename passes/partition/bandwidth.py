@@ -28,7 +28,7 @@ class BandwidthStudy:
     """The same placement problem at other bandwidths.
 
     A bandwidth is that from ``link.between[0]`` to ``between[1]``; the other direction keeps its
-    proportion to it.
+    proportion to it. Of a bus it is that of the medium.
     """
 
     program: Program
@@ -39,6 +39,8 @@ class BandwidthStudy:
     @property
     def declared_mbit_s(self) -> float:
         """What the topology says."""
+        if self.topology.bus:
+            return self.topology.bus[0].bandwidth_mbit_s
         link = self.topology.links[0]
         return link.mbit_s(link.between[0])
 

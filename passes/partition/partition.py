@@ -11,10 +11,12 @@ from partc.ir.topology import Topology
 from partc.optimizer import Problem, Solution, baselines, minimum_cut, simulate, solve
 from partc.optimizer.cutting import why_not_a_cut
 from partc.passes.contract import Context, Pass, PassResult
+from partc.passes.lower.schedule import root_host
 from partc.passes.partition.bandwidth import judge, sweep
 from partc.passes.partition.losses import LossMeter
-from partc.passes.partition.portfolio import make_portfolio, op_placement, transfers_of
+from partc.passes.partition.portfolio import make_portfolio, op_placement
 from partc.passes.partition.problem import placement_problem
+from partc.passes.partition.transfers import transfers_of
 
 OPTIMAL = "optimal"
 
@@ -54,14 +56,14 @@ class Partition(Pass):
         strategies.append(_strategy(OPTIMAL, solution, of))
         plan = Plan(
             placement=op_placement(program, solution.placement),
-            transfers=transfers_of(solution),
+            transfers=transfers_of(solution.transfers, topology, root_host(program, topology)),
             strategies=tuple(strategies),
             certificate=self._certificate(problem, solution),
             verdict=None,
             sweep=(),
             problem=problem.to_dict(),
         )
-        if len(topology.hosts) == 2 and topology.links:
+        if len(topology.hosts) == 2:
             plan = replace(
                 plan,
                 verdict=judge(program, topology, plan, losses, self.objective),

@@ -7,33 +7,18 @@ import time
 import numpy as np
 
 from partc.ir.conditions import Conditions as Declared
-from partc.ir.plan import Transfer
 from partc.ir.portfolio import Alternative, CostVector, Portfolio, RuledPoint
 from partc.ir.program import Program
 from partc.ir.topology import Topology
-from partc.optimizer import Problem, Solution, evaluate
+from partc.optimizer import evaluate
 from partc.optimizer.conditions import Conditions, Point
 from partc.optimizer.portfolios import PortfolioPlan, portfolio
 from partc.passes.lower.schedule import root_host
 from partc.passes.partition.losses import LossMeter
 from partc.passes.partition.problem import placement_problem
+from partc.passes.partition.transfers import transfers_of
 
 _MAP_BANDWIDTHS, _MAP_SLOWDOWNS = 25, 7
-
-
-def transfers_of(solution: Solution) -> tuple[Transfer, ...]:
-    """The transfers of a solution, as a plan lists them."""
-    return tuple(
-        Transfer(
-            tensor=t.tensor,
-            sender=t.source,
-            receiver=t.destination,
-            size_bytes=round(t.bytes),
-            predicted_s=t.seconds,
-            codec=t.codec,
-        )
-        for t in solution.transfers
-    )
 
 
 def op_placement(program: Program, placement: dict[str, str]) -> dict[str, str]:
@@ -72,7 +57,9 @@ def make_portfolio(
         Alternative(
             name=name,
             placement=op_placement(program, plan.placement),
-            transfers=_transfers(problem, plan),
+            transfers=transfers_of(
+                evaluate(problem, plan.placement, plan.codecs).transfers, topology, device
+            ),
             cost=CostVector(**vars(plan.cost)),
             survives=plan.survives,
         )
@@ -113,14 +100,6 @@ def _ranges(
 def _throughput_mbit_s(bandwidth_mbit_s: float, message_s_per_byte: float) -> float:
     """What is left of a bandwidth after copying and framing."""
     return 8e-6 / (8e-6 / bandwidth_mbit_s + message_s_per_byte)
-
-
-def _transfers(problem: Problem, plan: PortfolioPlan) -> tuple[Transfer, ...]:
-    evaluation = evaluate(problem, plan.placement, plan.codecs)
-    return tuple(
-        Transfer(t.tensor, t.source, t.destination, round(t.bytes), t.seconds, t.codec)
-        for t in evaluation.transfers
-    )
 
 
 def _names(plans: tuple[PortfolioPlan, ...], device: str, hosts: int) -> list[str]:

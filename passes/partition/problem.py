@@ -7,7 +7,8 @@ from collections.abc import Mapping
 from partc.errors import PassError
 from partc.ir.cost import Cost
 from partc.ir.program import Block, Program
-from partc.ir.topology import Link, Topology
+from partc.ir.topology import Bus, Link, Topology
+from partc.optimizer import Bus as SharedMedium
 from partc.optimizer import Codec, Host, Op, Problem, Tensor, TensorCodec, Weight
 from partc.optimizer import Link as LinkCost
 from partc.passes.lower.schedule import root_host
@@ -28,7 +29,7 @@ def placement_problem(
     """Blocks as ops, with their costs.
 
     Args:
-        bandwidth_factor: multiplies every link's bandwidth.
+        bandwidth_factor: multiplies the bandwidth of every link, or of the bus.
         losses: what encoding a tensor was found to cost the answer; what it does not know yet
             is taken as 0, so that a bound holds whatever is found later.
 
@@ -55,10 +56,12 @@ def placement_problem(
                 power_idle_w=host.power_idle_w or 0.0,
                 power_tx_w=host.power_tx_w or 0.0,
                 power_rx_w=host.power_rx_w or 0.0,
+                **_bus_costs(program, topology, name, bandwidth_factor),
             )
             for name, host in topology.hosts.items()
         ),
         links=tuple(_link(program, topology, link, bandwidth_factor) for link in topology.links),
+        bus=next((SharedMedium(hosts=b.hosts, serial=b.serial) for b in topology.bus), None),
         ops=tuple(
             Op(
                 name=block.name,
@@ -135,19 +138,34 @@ def _link(program: Program, topology: Topology, link: Link, bandwidth_factor: fl
     )
 
 
+def _bus_costs(
+    program: Program, topology: Topology, host: str, bandwidth_factor: float
+) -> dict[str, float]:
+    """One end's half of a message: putting it on the bus, or taking it."""
+    assert program.costs is not None
+    if not topology.bus:
+        return {}
+    bus = topology.bus[0]
+    bytes_per_s = bus.bandwidth_mbit_s * bandwidth_factor * _BYTES_PER_S_OF_ONE_MBIT_S
+    return {
+        "bus_seconds_per_byte": 1.0 / bytes_per_s + program.costs.message.s_per_byte / 2,
+        "bus_latency_s": _latency_s(program, topology, bus, host) / 2,
+    }
+
+
 def _seconds_per_byte(program: Program, link: Link, sender: str, factor: float) -> float:
     assert program.costs is not None
     bytes_per_s = link.mbit_s(sender) * factor * _BYTES_PER_S_OF_ONE_MBIT_S
     return 1.0 / bytes_per_s + program.costs.message.s_per_byte
 
 
-def _latency_s(program: Program, topology: Topology, link: Link, receiver: str) -> float:
+def _latency_s(program: Program, topology: Topology, way: Link | Bus, receiver: str) -> float:
     """Half a round trip, the message's fixed cost, and one more segment at the receiver.
 
     What comes back to where outputs are wanted is mostly an answer, which starts no segment.
     """
     assert program.costs is not None
-    fixed_s = program.costs.message.fixed_s if link.fixed_ms is None else link.fixed_ms * 1e-3
+    fixed_s = program.costs.message.fixed_s if way.fixed_ms is None else way.fixed_ms * 1e-3
     if receiver not in {topology.output_home(name) for name in program.outputs}:
         fixed_s += program.costs.segment_fixed_s[receiver]
-    return link.rtt_ms * 0.5e-3 + fixed_s
+    return way.rtt_ms * 0.5e-3 + fixed_s

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
+from functools import cache
+from typing import Any
 
 import numpy as np
 import onnx
@@ -14,11 +16,14 @@ from partc.ir.program import Array, Program
 from partc.ir.topology import Topology
 from partc.passes.contract import Context
 from partc.passes.partition.partition import Partition
-from tests.support.placements import ingested
+from tests.support.placements import TWO_HOSTS, ingested
 
 LAYERS = ("/stem/Conv", "/stem/Relu", "/body[0]/Conv", "/body[0]/Relu", "/neck/Conv")
 OPS = (*LAYERS, "/neck/Relu", "/head/Pool", "/head/Flatten", "/head/Gemm", "/head/Softmax")
 ONE_BLOCK_AN_OP = "infer-shapes,fold-constants,group-blocks{fused=false}"
+Seconds = Mapping[str, float | Mapping[str, float]]
+"""Host -> seconds of each block, or block -> seconds (others cannot run there)."""
+
 NO_MESSAGE_COST = MessageCost(0.0, 0.0, "estimated")
 
 
@@ -36,7 +41,7 @@ def narrowing_model(batch: int | str = 1) -> onnx.ModelProto:
         weights.append(numpy_helper.from_array(values.astype(np.float32), name))
         return name
 
-    def add(op_type: str, name: str, *inputs: str, **attributes: object) -> None:
+    def add(op_type: str, name: str, *inputs: str, **attributes: Any) -> None:
         nodes.append(helper.make_node(op_type, inputs, [_made(name)], name=name, **attributes))
 
     source, channels = "image", 3
@@ -72,14 +77,8 @@ def image(seed: int = 0, batch: int = 1) -> dict[str, Array]:
     return {"image": coarse.repeat(4, axis=2).repeat(4, axis=3).astype(np.float32)}
 
 
-def costed(
-    program: Program, seconds: Mapping[str, float | Mapping[str, float]], topology: Topology
-) -> Program:
-    """The program with costs that nobody measured.
-
-    Args:
-        seconds: host -> seconds of each block, or block -> seconds (others cannot run there).
-    """
+def costed(program: Program, seconds: Seconds, topology: Topology) -> Program:
+    """The program with costs that nobody measured."""
 
     def on(host: str, block: str) -> float | None:
         price = seconds[host]
@@ -97,16 +96,20 @@ def costed(
     return replace(program, costs=CostTable(rows, free, free, NO_MESSAGE_COST))
 
 
-def solved(program: Program, topology: Topology, **options: object) -> Program:
+def solved(program: Program, topology: Topology, **options: Any) -> Program:
     """The program after `partition` with the given options."""
-    return Partition(**options).run(program, Context(topology)).program  # type: ignore[arg-type]
+    return Partition(**options).run(program, Context(topology)).program
 
 
 def narrowing(
     topology: Topology,
-    seconds: Mapping[str, float | Mapping[str, float]],
+    seconds: Seconds,
     pipeline: str = ONE_BLOCK_AN_OP,
 ) -> Program:
     """The model, costed; with one block for each op."""
-    program = ingested(narrowing_model(), topology, sample=image(), pipeline=pipeline)
-    return costed(program, seconds, topology)
+    return costed(_ingested(pipeline), seconds, topology)
+
+
+@cache
+def _ingested(pipeline: str) -> Program:
+    return ingested(narrowing_model(), TWO_HOSTS, sample=image(), pipeline=pipeline)

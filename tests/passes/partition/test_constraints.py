@@ -4,23 +4,29 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from typing import Any
 
 import pytest
 
 from partc.errors import InfeasibleError, TopologyError
 from partc.ir.program import Program
 from partc.ir.topology import Topology
-from tests.support.narrowing import OPS, narrowing, solved
+from tests.support.narrowing import OPS, Seconds, narrowing, solved
 from tests.support.placements import topology_of
 
 FAST_SERVER = {"camera": 0.01, "server": 0.0001}
 """Seconds of each block: left alone, the whole model runs on the server."""
 
-CHEAP_HEAD = {"camera": 0.001, "server": {op: 0.0001 for op in OPS[:6]}}
+CHEAP_HEAD: Seconds = {"camera": 0.001, "server": dict.fromkeys(OPS[:6], 0.0001)}
 """The server cannot run the head."""
 
+SLOW_HEAD: Seconds = {
+    "camera": 0.0001,
+    "server": {op: 0.5 if op.startswith("/head") else 0.0001 for op in OPS},
+}
 
-def two_hosts(hosts: Mapping[str, object] | None = None, **constraints: object) -> Topology:
+
+def two_hosts(hosts: Mapping[str, Any] | None = None, **constraints: Any) -> Topology:
     topology = topology_of(("camera", "server"), constraints=constraints)
     data = topology.model_dump(mode="json")
     for name, changes in (hosts or {}).items():
@@ -28,17 +34,17 @@ def two_hosts(hosts: Mapping[str, object] | None = None, **constraints: object) 
     return Topology.parse(data)
 
 
-def placement(topology: Topology, seconds: Mapping[str, object] = FAST_SERVER) -> dict[str, str]:
-    program = solved(narrowing(topology, seconds), topology)  # type: ignore[arg-type]
+def placement(topology: Topology, seconds: Seconds = FAST_SERVER) -> dict[str, str]:
+    program = solved(narrowing(topology, seconds), topology)
     assert program.plan is not None
     return dict(program.plan.placement)
 
 
-def on(host: str, topology: Topology, seconds: Mapping[str, object] = FAST_SERVER) -> set[str]:
+def on(host: str, topology: Topology, seconds: Seconds = FAST_SERVER) -> set[str]:
     return {op for op, where in placement(topology, seconds).items() if where == host}
 
 
-def refused(topology: Topology, seconds: Mapping[str, object] = FAST_SERVER) -> str:
+def refused(topology: Topology, seconds: Seconds = FAST_SERVER) -> str:
     with pytest.raises((InfeasibleError, TopologyError)) as caught:
         placement(topology, seconds)
     return str(caught.value)
@@ -105,19 +111,17 @@ def test_a_private_block_may_read_what_arises_elsewhere() -> None:
 def test_monotone() -> None:
     """With the middle on the server, free direction comes back to the camera and monotone not."""
     pins = {"camera": ["/stem/Conv"], "server": ["/body[0]/Conv"]}
-    slow_head = {"camera": 0.0001, "server": {op: 0.0001 if op < "/head" else 0.5 for op in OPS}}
-    assert "/head/Pool" in on("camera", two_hosts(pin=pins), slow_head)
-    assert "/head/Pool" in on("server", two_hosts(pin=pins, monotone=True), slow_head)
+    assert "/head/Pool" in on("camera", two_hosts(pin=pins), SLOW_HEAD)
+    assert "/head/Pool" in on("server", two_hosts(pin=pins, monotone=True), SLOW_HEAD)
 
 
 def test_contiguous_and_most_segments() -> None:
     pins = {"camera": ["/stem/Conv"], "server": ["/body[0]/Conv"]}
-    slow_head = {"camera": 0.0001, "server": {op: 0.0001 if op < "/head" else 0.5 for op in OPS}}
-    free = on("camera", two_hosts(pin=pins), slow_head)
+    free = on("camera", two_hosts(pin=pins), SLOW_HEAD)
     assert {"/stem/Conv", "/head/Pool"} <= free
-    assert "/head/Pool" not in on("camera", two_hosts(pin=pins, contiguous=True), slow_head)
+    assert "/head/Pool" not in on("camera", two_hosts(pin=pins, contiguous=True), SLOW_HEAD)
     limited = two_hosts(pin=pins, max_segments={"camera": 1})
-    assert "/head/Pool" not in on("camera", limited, slow_head)
+    assert "/head/Pool" not in on("camera", limited, SLOW_HEAD)
 
 
 def test_memory() -> None:
@@ -162,7 +166,7 @@ def test_energy_budget() -> None:
     assert len(on("camera", two_hosts(hosts, energy_j={"camera": 0.0031}), as_fast)) <= 3
 
 
-IMPOSSIBLE: dict[str, tuple[dict[str, object], Mapping[str, object], str]] = {
+IMPOSSIBLE: dict[str, tuple[dict[str, Any], Seconds, str]] = {
     "pin against forbid": (
         {"pin": {"camera": ["/neck/Conv"]}, "forbid": {"camera": ["type:Conv"]}},
         FAST_SERVER,
@@ -256,7 +260,7 @@ def test_an_energy_budget_that_is_too_small_is_named() -> None:
         ({"keep_local": ["imag"]}, "keep_local: 'imag' matches no tensor.*'image'"),
     ],
 )
-def test_a_pattern_that_matches_nothing(constraints: dict[str, object], sentence: str) -> None:
+def test_a_pattern_that_matches_nothing(constraints: dict[str, Any], sentence: str) -> None:
     said = refused(two_hosts(**constraints))
     assert re.search(sentence, said), said
 
@@ -277,7 +281,7 @@ def test_a_pattern_that_matches_nothing(constraints: dict[str, object], sentence
         ({"pinned": {}}, "constraints.pinned.*'pin'"),
     ],
 )
-def test_nonsense_in_the_table(constraints: dict[str, object], sentence: str) -> None:
+def test_nonsense_in_the_table(constraints: dict[str, Any], sentence: str) -> None:
     with pytest.raises(TopologyError) as caught:
         two_hosts(**constraints)
     pattern = re.escape(sentence).replace(r"\.\*", ".*")
@@ -292,9 +296,7 @@ def test_nonsense_in_the_table(constraints: dict[str, object], sentence: str) ->
         ({}, "energy", "no host has a power_active_w"),
     ],
 )
-def test_energy_without_power(
-    constraints: dict[str, object], objective: str, sentence: str
-) -> None:
+def test_energy_without_power(constraints: dict[str, Any], objective: str, sentence: str) -> None:
     topology = two_hosts(**constraints)
     with pytest.raises(TopologyError, match=sentence):
         solved(narrowing(topology, FAST_SERVER), topology, objective=objective)
