@@ -222,8 +222,8 @@ def test_a_very_slow_link_is_not_taken_for_a_dead_host(tmp_path: Path) -> None:
 
 def test_a_slow_host_really_waits(tmp_path: Path) -> None:
     """Far from a fast one even on a busy machine; test_pacing holds the wait to its figure."""
-    fast = write_bundle(tmp_path / "fast", plans.slow_server(1.0, rounds=4000))
-    slow = write_bundle(tmp_path / "slow", plans.slow_server(50.0, rounds=4000))
+    fast = write_bundle(tmp_path / "fast", plans.slow_server(1.0, rounds=1500))
+    slow = write_bundle(tmp_path / "slow", plans.slow_server(50.0, rounds=1500))
     taken_s: dict[str, list[float]] = {"fast": [], "slow": []}
     with LocalDeployment(fast, False) as quick, LocalDeployment(slow, False) as slowed:
         for _ in range(10):
