@@ -49,6 +49,7 @@ def compile(
     *,
     output: str | Path,
     objective: str = "latency",
+    pareto: tuple[str, str] | None = None,
     pipeline: str | Pipeline | None = None,
     shapes: Mapping[str, tuple[int, ...]] | None = None,
     sample: Mapping[str, Array] | None = None,
@@ -65,6 +66,7 @@ def compile(
     Args:
         output: the folder to write; it appears whole or not at all.
         objective: what the placement minimises: one of `OBJECTIVES`.
+        pareto: two objectives whose trade-offs the manifest and the report show as well.
         pipeline: passes to run instead of the default ones.
         force: replace a bundle that is already there.
         store: measured costs of earlier compilations; the user's own if None.
@@ -80,6 +82,8 @@ def compile(
     passes = pipeline if isinstance(pipeline, Pipeline) else _parse(pipeline)
     if objective != "latency":
         passes = passes.with_option("partition", objective=objective)
+    if pareto is not None:
+        passes = passes.with_option("partition", pareto="/".join(pareto))
     if objective == "throughput":  # requests come one after the other, without a pause
         passes = passes.with_option("annotate-costs", pause_ms=0.0)
     program = load(model, shapes=shapes, sample=sample)

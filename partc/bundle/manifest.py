@@ -15,6 +15,7 @@ from partc.ir.topology import Topology
 SCHEMA_VERSION = 1
 MANIFEST_NAME = "manifest.json"
 
+Objective = Literal["latency", "throughput", "energy"]
 Seconds = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 
 
@@ -192,6 +193,8 @@ class VerdictEntry(_Strict):
     break_even_mbit_s: float | None
     split_range_mbit_s: tuple[float, float | None] | None
     sentence: str
+    break_even_rtt_ms: float | None = None
+    break_even_server_speed: float | None = None
 
 
 class SweepEntry(_Strict):
@@ -262,6 +265,24 @@ class PortfolioEntry(_Strict):
     map: list[RuledPointEntry]
 
 
+class ParetoPointEntry(_Strict):
+    """One plan of a front; see `partc.ir.pareto.ParetoPoint`."""
+
+    latency_s: Seconds
+    period_s: Seconds
+    energy_j: Annotated[float, Field(ge=0, allow_inf_nan=False)]
+    bytes_sent: int
+    blocks: dict[str, int]
+
+
+class ParetoEntry(_Strict):
+    """Plans none of which is better than another in both objectives."""
+
+    objectives: tuple[Objective, Objective]
+    points: list[ParetoPointEntry]
+    complete: bool
+
+
 class VerificationEntry(_Strict):
     """How far the partitioned program was from the whole model; per tensor: absolute, relative.
 
@@ -296,6 +317,7 @@ class Manifest(_Strict):
     hosts: dict[str, HostEntry]
     plan: PlanEntry
     portfolio: PortfolioEntry | None = None
+    pareto: ParetoEntry | None = None
     blocks: list[BlockEntry]
     strategies: list[StrategyEntry]
     certificate: CertificateEntry

@@ -34,6 +34,10 @@ from partc.cli.constraints import constrained, constraint_options
     "--objective", type=click.Choice(["latency", "throughput", "energy"]), default="latency",
     show_default=True, help="What the placement minimises.",
 )  # fmt: skip
+@click.option(
+    "--pareto", metavar="ONE,OTHER",
+    help="Show the trade-offs of two objectives too, as latency,energy.",
+)  # fmt: skip
 @click.option("--pipeline", metavar="TEXT", help="Passes to run, as name,name{option=value}.")
 @click.option(
     "--input", "sample", type=click.Path(path_type=Path), metavar="X.npz",
@@ -61,6 +65,7 @@ def command(
     topology: Path,
     output: Path,
     objective: str,
+    pareto: str | None,
     pipeline: str | None,
     sample: Path | None,
     shapes: tuple[str, ...],
@@ -103,6 +108,7 @@ def command(
             described,
             output=output,
             objective=objective,
+            pareto=_pair(pareto) if pareto is not None else None,
             pipeline=pipeline,
             shapes=parse_shapes(shapes),
             sample=read_arrays(sample, "--input") if sample else None,
@@ -122,6 +128,12 @@ def command(
         console.print(f"Bundle: {output}   Report: {output / 'report.html'}")
 
 
+def _pair(text: str) -> tuple[str, str]:
+    from partc.passes.partition.pareto import pareto_objectives
+
+    return pareto_objectives(text)
+
+
 def compilation_json(bundle: Any) -> dict[str, Any]:
     """What ``partc compile --json`` promises, from the manifest."""
     manifest = bundle.manifest.model_dump(mode="json", by_alias=True)
@@ -135,6 +147,10 @@ def compilation_json(bundle: Any) -> dict[str, Any]:
         "solver": certificate["solver"],
         "solve_s": certificate["solve_s"],
         "maximum_flow_s": certificate["maximum_flow_s"],
+        "latency_s": certificate["latency_s"],
+        "simulated_s": certificate["simulated_s"],
+        "predicted_j": certificate["predicted_j"],
+        "bound_j": certificate["bound_j"],
         "strategies": manifest["strategies"],
         "verdict": manifest["verdict"],
         "plan": {
@@ -144,8 +160,27 @@ def compilation_json(bundle: Any) -> dict[str, Any]:
         "verified": {
             "max_abs_error": verified["max_abs_error"],
             "max_rel_error": verified["max_rel_error"],
+            "loss": verified["loss"],
         },
+        "pareto": manifest["pareto"],
+        "portfolio": _portfolio_json(manifest["portfolio"]),
         "notices": manifest["notices"],
         "pipeline": manifest["pipeline"],
         "bundle": str(bundle.path),
     }
+
+
+def _portfolio_json(portfolio: dict[str, Any] | None) -> dict[str, Any] | None:
+    if portfolio is None:
+        return None
+    plans = [
+        {
+            "name": each["name"],
+            "cost": each["cost"],
+            "survives": each["survives"],
+            "segments": each["plan"]["segments"],
+            "transfers": each["plan"]["transfers"],
+        }
+        for each in portfolio["plans"]
+    ]
+    return {key: value for key, value in portfolio.items() if key != "map"} | {"plans": plans}

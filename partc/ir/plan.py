@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from partc.ir.pareto import ParetoFront
+
 
 @dataclass(frozen=True)
 class Transfer:
@@ -88,6 +90,9 @@ class Verdict:
             None when it never does.
         split_range_mbit_s: the bandwidths between which a real split is optimal, or None.
         sentence: the same in words.
+        break_even_rtt_ms: where the device alone is best, the round trip below which another host
+            would pay; None when it never does (or pays already).
+        break_even_server_speed: likewise, how many times faster than declared the servers must be.
     """
 
     split: bool
@@ -95,6 +100,8 @@ class Verdict:
     break_even_mbit_s: float | None
     split_range_mbit_s: tuple[float, float | None] | None
     sentence: str
+    break_even_rtt_ms: float | None = None
+    break_even_server_speed: float | None = None
 
 
 @dataclass(frozen=True)
@@ -113,6 +120,7 @@ class Plan:
         placement: op -> host, for every op that is not constant.
         transfers: every tensor that moves, at most once to each host.
         problem: the placement problem as plain data, as ``partc solve`` reads it.
+        pareto: the front of two objectives, where one was asked for.
     """
 
     placement: Mapping[str, str]
@@ -122,3 +130,4 @@ class Plan:
     verdict: Verdict | None
     sweep: tuple[SweepPoint, ...]
     problem: Mapping[str, object]
+    pareto: ParetoFront | None = None

@@ -22,6 +22,7 @@ from partc.bundle.manifest import (
     HostEntry,
     Manifest,
     ModelInfo,
+    ParetoEntry,
     PlanEntry,
     PortfolioEntry,
     RuledPointEntry,
@@ -113,6 +114,7 @@ def build_manifest(
         hosts=hosts,
         plan=_plan(segments, plan.transfers, plans[0]),
         portfolio=_portfolio(portfolio, plans[1:]),
+        pareto=_pareto(plan),
         blocks=_blocks(program, plan),
         strategies=[
             StrategyEntry(
@@ -178,6 +180,18 @@ def _portfolio(portfolio: Portfolio | None, plans: PlannedCalls) -> PortfolioEnt
         known_plans=portfolio.known_plans,
         solve_s=portfolio.solve_s,
         map=[RuledPointEntry(**vars(point)) for point in portfolio.map],
+    )
+
+
+def _pareto(plan: Plan) -> ParetoEntry | None:
+    if plan.pareto is None:
+        return None
+    return ParetoEntry.model_validate(
+        {
+            "objectives": plan.pareto.objectives,
+            "points": [vars(point) for point in plan.pareto.points],
+            "complete": plan.pareto.complete,
+        }
     )
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -17,6 +17,7 @@ from partc.optimizer.cutting import why_not_a_cut
 from partc.passes.lower.schedule import root_host
 from partc.passes.partition.losses import LossMeter
 from partc.passes.partition.problem import placement_problem
+from partc.passes.partition.would_pay import longest_round_trip_ms, slowest_server_speed
 
 _SWEEP_MBIT_S = tuple(float(b) for b in np.logspace(-1, 4, 26))
 NOT_FOUND = BreakEven(None, ())
@@ -126,24 +127,28 @@ def judge(
     if found.split_mbit_s:
         low, high = found.split_mbit_s[0][0], found.split_mbit_s[-1][1]
         split_range = (low, high if math.isfinite(high) else None)
-    return Verdict(
+    verdict = Verdict(
         split=choice == "split",
         choice=choice,
         break_even_mbit_s=found.bandwidth_mbit_s,
         split_range_mbit_s=split_range,
-        sentence=_sentence(
-            plan, study.declared_mbit_s, choice, device, found.bandwidth_mbit_s, split_range
-        ),
+        sentence="",
     )
+    if choice == "device-only" and objective != "throughput":
+        declared = study.problem_at(study.declared_mbit_s)
+        verdict = replace(
+            verdict,
+            break_even_rtt_ms=longest_round_trip_ms(declared, topology),
+            break_even_server_speed=slowest_server_speed(declared, device),
+        )
+    return replace(verdict, sentence=_sentence(plan, study.declared_mbit_s, device, verdict))
 
 
 def _sentence(
     plan: Plan,
     declared_mbit_s: float,
-    choice: str,
     device: str,
-    break_even: float | None,
-    split_range: tuple[float, float | None] | None,
+    verdict: Verdict,
 ) -> str:
     objective = plan.certificate.objective
 
@@ -158,18 +163,29 @@ def _sentence(
     best = value(named["optimal"])
     alone = named.get("device-only")
     against = "" if alone is None else f" against {value(alone)} on {device} alone"
-    since = "" if not break_even else f" Leaving {device} pays from {break_even:.3g} Mbit/s on."
-    if choice == "split":
+    since = _since(verdict, device)
+    if verdict.choice == "split":
         return f"Split: {best}{against}.{since}"
     would = ""
     if objective != "throughput":
-        would = _where_a_split_is_best(split_range)
-    if choice == "device-only":
+        would = _where_a_split_is_best(verdict.split_range_mbit_s)
+    if verdict.choice == "device-only":
         return (
             f"Do not split: at {declared_mbit_s:g} Mbit/s {device} alone is best ({best})."
             f"{since}{would}"
         )
     return f"Do not split: send the whole request away ({best}{against}).{since}{would}"
+
+
+def _since(verdict: Verdict, device: str) -> str:
+    conditions: list[str] = []
+    if verdict.break_even_mbit_s:
+        conditions.append(f"from {verdict.break_even_mbit_s:.3g} Mbit/s on")
+    if verdict.break_even_rtt_ms:
+        conditions.append(f"below a round trip of {verdict.break_even_rtt_ms:.3g} ms")
+    if verdict.break_even_server_speed:
+        conditions.append(f"with servers {verdict.break_even_server_speed:.3g} times as fast")
+    return f" Leaving {device} pays {', or '.join(conditions)}." if conditions else ""
 
 
 def _where_a_split_is_best(split_range: tuple[float, float | None] | None) -> str:

@@ -14,6 +14,7 @@ from partc.passes.contract import Context, Pass, PassResult
 from partc.passes.lower.schedule import root_host
 from partc.passes.partition.bandwidth import judge, sweep
 from partc.passes.partition.losses import LossMeter
+from partc.passes.partition.pareto import make_front, pareto_objectives
 from partc.passes.partition.portfolio import make_portfolio, op_placement
 from partc.passes.partition.problem import placement_problem
 from partc.passes.partition.transfers import transfers_of
@@ -30,6 +31,7 @@ class Partition(Pass):
         gap: relative gap at which a plan counts as optimal.
         monotone: what left the device does not come back, except as an answer.
         time_limit: seconds for the solver; the best plan until then is taken.
+        pareto: two objectives, as ``latency/energy``, whose front is to be found beside the plan.
     """
 
     name: ClassVar[str] = "partition"
@@ -41,9 +43,11 @@ class Partition(Pass):
     gap: float = 0.0
     monotone: bool = False
     time_limit: float | None = None
+    pareto: str = ""
 
     def run(self, program: Program, context: Context) -> PassResult:
         """Solve, compare with the baselines, and say whether splitting pays."""
+        compared = pareto_objectives(self.pareto) if self.pareto else None
         context.progress("solving", None)
         topology = self._topology(context)
         losses = None
@@ -69,6 +73,10 @@ class Partition(Pass):
                 verdict=judge(program, topology, plan, losses, self.objective),
                 sweep=sweep(program, topology, plan, losses),
             )
+        if compared is not None:
+            context.progress("finding the Pareto front", None)
+            front = make_front(program, topology, compared, losses, self.time_limit)
+            plan = replace(plan, pareto=front)
         portfolio = None
         if topology.conditions is not None:
             context.progress("finding the plans for changing conditions", None)
