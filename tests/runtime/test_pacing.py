@@ -19,8 +19,9 @@ def work(used_s: list[float]) -> str:
 
 @pytest.mark.parametrize("slowdown", [1.0, 2.0, 4.0])
 def test_the_wait_follows_the_processor_time(slowdown: float) -> None:
-    excess_s = []
-    for _ in range(3):
+    excess_s: list[float] = []
+    # A busy machine wakes sleepers late now and then, never early.
+    while len(excess_s) < 20 and (not excess_s or min(excess_s) >= 0.002):
         used_s: list[float] = []
         worked_s: list[float] = []
 
@@ -38,8 +39,8 @@ def test_the_wait_follows_the_processor_time(slowdown: float) -> None:
 
 
 def test_with_several_threads_the_wall_time_counts() -> None:
-    _, seconds = run_slowed(lambda: time.sleep(0.05), 3.0, threads=2)
-    assert 0.15 <= seconds < 0.2
+    taken_s = [run_slowed(lambda: time.sleep(0.02), 3.0, threads=2)[1] for _ in range(5)]
+    assert 0.06 <= min(taken_s) < 0.09
 
 
 def test_sleeping_is_accurate_and_never_short() -> None:
