@@ -87,6 +87,7 @@ def command(
     """
     import partc
     from partc.pipeline import Dump, Observer, Timing
+    from partc.report.plan_tables import print_plans
     from partc.report.tables import print_compilation, print_timing
 
     console = people(quiet)
@@ -125,6 +126,7 @@ def command(
         print_json(compilation_json(bundle))
     else:
         print_compilation(console, bundle.manifest)
+        print_plans(console, bundle.manifest)
         console.print(f"Bundle: {output}   Report: {output / 'report.html'}")
 
 

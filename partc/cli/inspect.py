@@ -15,10 +15,13 @@ from partc.cli.console import json_option, people, print_json
 def command(bundle: Path, as_json: bool) -> None:
     """Show what BUNDLE holds: strategies, plan, certificate, verdict, costs' provenance."""
     from partc.bundle.reader import Bundle
+    from partc.report.plan_tables import print_plans
     from partc.report.tables import print_inspection
 
     manifest = Bundle.open(bundle).manifest
     if as_json:
         print_json(manifest.model_dump(mode="json", by_alias=True))
     else:
-        print_inspection(people(to_stdout=True), manifest)
+        console = people(to_stdout=True)
+        print_inspection(console, manifest)
+        print_plans(console, manifest)

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from markupsafe import Markup
 
+from partc.report.axes import decade_ticks, grid, round_steps, set_ticks, size_ticks
 from partc.report.canvas import figure, plain_axes, to_svg
 from partc.report.facts import OPTIMAL, Facts
 from partc.report.names import chart_label
@@ -17,7 +18,6 @@ from partc.report.units import bandwidth, duration, size
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
-    from matplotlib.axis import Axis
 
 WIDE, NARROW = 1000, 348
 _NAME_LIMIT = 26
@@ -66,9 +66,9 @@ def tensor_sizes(facts: Facts, width: int, css_class: str) -> Markup:
         axes.set_ylim(low, high)
         margin = max(1.0, len(blocks) * 0.02)
         axes.set_xlim(1 - margin, max(len(blocks), 2) + margin)
-        _ticks(axes.yaxis, *_size_ticks(low, high))
+        set_ticks(axes.yaxis, *size_ticks(low, high))
         axes.set_xlabel("block, in the order of execution")
-        _grid(axes, "y")
+        grid(axes, "y")
         if facts.input_bytes:
             axes.axhline(facts.input_bytes, color=placeholder("--ink"), linewidth=1, dashes=(5, 3))
             axes.annotate(
@@ -133,9 +133,9 @@ def strategy_times(facts: Facts, width: int, css_class: str) -> Markup:
         axes.set_xlim(0, longest)
         axes.set_ylim(max(len(strategies), 1) - 0.5, -0.5)
         axes.set_yticks([])
-        steps = _round_steps(longest, 6 if width == WIDE else 4)
-        _ticks(axes.xaxis, steps, [duration(s) if s else "0" for s in steps])
-        _grid(axes, "x")
+        steps = round_steps(longest, 6 if width == WIDE else 4)
+        set_ticks(axes.xaxis, steps, [duration(s) if s else "0" for s in steps])
+        grid(axes, "x")
         for at, strategy in enumerate(strategies):
             is_chosen = strategy is facts.chosen
             weight = "bold" if is_chosen else "normal"
@@ -202,10 +202,10 @@ def over_bandwidth(facts: Facts, width: int, css_class: str) -> Markup:
         axes.set_ylim(low / 1.6, high)
         left, right = sweep[0].bandwidth_mbit_s, sweep[-1].bandwidth_mbit_s
         axes.set_xlim(left, right if right > left else left * 10)
-        _ticks(axes.xaxis, *_decade_ticks(left, right, bandwidth, 8 if width == WIDE else 4))
-        _ticks(axes.yaxis, *_decade_ticks(low / 1.6, high, duration, 8))
+        set_ticks(axes.xaxis, *decade_ticks(left, right, bandwidth, 8 if width == WIDE else 4))
+        set_ticks(axes.yaxis, *decade_ticks(low / 1.6, high, duration, 8))
         axes.set_xlabel("bandwidth of the link")
-        _grid(axes, "y")
+        grid(axes, "y")
         for line in sweep_lines(facts):
             points = [(p.bandwidth_mbit_s, p.predicted_s.get(line.name)) for p in sweep]
             is_best = line.name == OPTIMAL
@@ -278,45 +278,3 @@ def _bandwidth_title(facts: Facts) -> str:
         return f"Predicted latency of each strategy from {span}"
     at = bandwidth(verdict.break_even_mbit_s)
     return f"Predicted latency of each strategy from {span}; break-even at {at}"
-
-
-def _grid(axes: Axes, axis: str) -> None:
-    line = placeholder("--line")
-    if axis == "x":
-        axes.xaxis.grid(True, color=line, linewidth=0.8)
-    else:
-        axes.yaxis.grid(True, color=line, linewidth=0.8)
-    axes.set_axisbelow(True)
-
-
-def _ticks(axis: Axis, positions: Sequence[float], labels: Sequence[str]) -> None:
-    from matplotlib.ticker import FixedFormatter, FixedLocator, NullLocator
-
-    axis.set_major_locator(FixedLocator(positions))
-    axis.set_major_formatter(FixedFormatter(labels))
-    axis.set_minor_locator(NullLocator())
-
-
-def _size_ticks(low: float, high: float) -> tuple[list[float], list[str]]:
-    exponents = range(math.ceil(math.log2(low)), math.floor(math.log2(high)) + 1)
-    step = 2 if len(exponents) <= 14 else 3 if len(exponents) <= 20 else 5
-    positions = [2.0**e for e in exponents if e % step == 0]
-    return positions, [size(p).replace(".00", "").replace(".0 ", " ") for p in positions]
-
-
-def _decade_ticks(
-    low: float, high: float, text: Callable[[float], str], limit: int
-) -> tuple[list[float], list[str]]:
-    exponents = range(math.floor(math.log10(low)), math.floor(math.log10(high)) + 1)
-    factors = (1, 2, 5) if len(exponents) * 3 <= limit * 1.5 else (1,)
-    fine = [factor * 10.0**e for e in exponents for factor in factors]
-    inside = [position for position in fine if low <= position <= high]
-    positions = inside[:: math.ceil(len(inside) / limit) or 1]
-    return positions, [text(p).replace(".00", "").replace(".0 ", " ") for p in positions]
-
-
-def _round_steps(longest: float, pieces: int) -> list[float]:
-    rough = longest / pieces
-    magnitude = 10 ** math.floor(math.log10(rough))
-    step = next(magnitude * m for m in (1, 2, 5, 10) if magnitude * m >= rough)
-    return [step * i for i in range(math.floor(longest / step) + 1)]

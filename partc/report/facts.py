@@ -16,7 +16,7 @@ from partc.bundle.manifest import (
     TransferEntry,
 )
 from partc.ir.tensor import element_bits
-from partc.report.units import bandwidth, count, duration, error
+from partc.report.units import bandwidth, count, duration, error, percent, size
 
 OPTIMAL = "optimal"
 
@@ -111,6 +111,7 @@ class Facts:
         for link in self.manifest.topology.links:
             sender = self.manifest.root if self.manifest.root in link.between else link.between[0]
             values.append(link.mbit_s(sender))
+        values += [bus.bandwidth_mbit_s for bus in self.manifest.topology.bus]
         return tuple(sorted(set(values)))
 
     @cached_property
@@ -183,16 +184,46 @@ def proof_sentence(facts: Facts) -> str:
     return f"Not proven optimal: the solver ended with {proof.status!r}, gap {_gap(proof.gap)}."
 
 
+def simulation_sentence(facts: Facts) -> str | None:
+    """What working side by side would save; None where it saves nothing."""
+    proof = facts.manifest.certificate
+    if proof.simulated_s is None or proof.latency_s is None:
+        return None
+    if proof.simulated_s >= proof.latency_s * (1 - 1e-6):
+        return None
+    return (
+        f"With hosts and links working side by side, a request is simulated to take "
+        f"{duration(proof.simulated_s)} instead of {duration(proof.latency_s)}."
+    )
+
+
 def verification_sentence(facts: Facts) -> str:
     """How far the partitioned program is from the whole model, in a sentence."""
     check = facts.manifest.verified
     compared = f"over {count(len(check.tensors), 'compared tensor')}"
     if check.max_abs_error == 0:
-        return f"The partitioned program gives the whole model's answers exactly, {compared}."
+        text = f"The partitioned program gives the whole model's answers exactly, {compared}."
+    else:
+        text = (
+            f"The partitioned program differs from the whole model by at most "
+            f"{error(check.max_abs_error)} ({error(check.max_rel_error)} relative), {compared}."
+        )
+    budget = facts.manifest.topology.constraints.loss_budget
+    if budget is None:
+        return text
     return (
-        f"The partitioned program differs from the whole model by at most "
-        f"{error(check.max_abs_error)} ({error(check.max_rel_error)} relative), {compared}."
+        f"{text} Encoding on the way loses {percent(check.loss)} of the answer; "
+        f"{percent(budget)} was allowed."
     )
+
+
+def codec_text(facts: Facts, transfer: TransferEntry) -> str:
+    """How a tensor travels, and from what size it was encoded: ``int8, from 32.0 KiB``."""
+    spec = facts.manifest.tensors.get(transfer.tensor)
+    plain_bytes = None if spec is None else spec_bytes(spec)
+    if transfer.codec == "none" or plain_bytes is None:
+        return transfer.codec
+    return f"{transfer.codec}, from {size(plain_bytes)}"
 
 
 def speedup_sentence(facts: Facts) -> str | None:

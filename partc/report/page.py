@@ -10,7 +10,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined, Template
 from markupsafe import Markup
 
 from partc.bundle.manifest import Manifest
-from partc.report import charts, facts, names, units
+from partc.report import charts, facts, names, trade_offs, units
 from partc.report.facts import OPTIMAL, Facts, facts_of
 from partc.report.graph import graph_strips
 from partc.report.journey import journey
@@ -31,6 +31,7 @@ def render_report(manifest: Manifest, *, reads: Mapping[str, Collection[str]] | 
         f=found,
         m=manifest,
         facts=facts,
+        trade_offs=trade_offs,
         tiles=_tiles(found),
         host_slot={host: style(i).variable[-1] for i, host in enumerate(found.hosts)},
         sizes_chart=charts.both_widths(charts.tensor_sizes, found),
@@ -38,6 +39,9 @@ def render_report(manifest: Manifest, *, reads: Mapping[str, Collection[str]] | 
         bandwidth_chart=_bandwidth_chart(found),
         bandwidth_key=_bandwidth_key(found),
         bandwidth_has_optimum=any(OPTIMAL in p.predicted_s for p in manifest.sweep),
+        pareto_chart=_pareto_chart(found),
+        rule_map=_rule_map(found),
+        rulers=trade_offs.ruling_plans(found),
         strips=graph_strips(found),
         journey=journey(found),
     )
@@ -55,6 +59,7 @@ def _template() -> Template:
     environment.filters |= {
         "duration": units.duration,
         "size": units.size,
+        "energy": units.energy,
         "bandwidth": units.bandwidth,
         "percent": units.percent,
         "digits": units.digits,
@@ -91,6 +96,20 @@ def _bandwidth_chart(found: Facts) -> Markup | None:
     if len(found.manifest.sweep) < 2:
         return None
     return charts.both_widths(charts.over_bandwidth, found)
+
+
+def _pareto_chart(found: Facts) -> Markup | None:
+    front = found.manifest.pareto
+    if front is None or len(front.points) < 2:
+        return None
+    return charts.both_widths(trade_offs.pareto_chart, found)
+
+
+def _rule_map(found: Facts) -> Markup | None:
+    portfolio = found.manifest.portfolio
+    if portfolio is None or not portfolio.map:
+        return None
+    return charts.both_widths(trade_offs.rule_map, found)
 
 
 def _bandwidth_key(found: Facts) -> list[tuple[str, str, str]]:

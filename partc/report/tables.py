@@ -48,7 +48,9 @@ def segment_table(manifest: Manifest) -> Table:
 def transfer_table(manifest: Manifest) -> Table:
     """Each tensor that crosses a link, numbered as in the HTML report."""
     table = plain_table("cut", "tensor", "from", "to", right=("size", "predicted"))
-    for cut in facts_of(manifest).cuts:
+    table.add_column("codec")
+    found = facts_of(manifest)
+    for cut in found.cuts:
         moved = cut.transfer
         table.add_row(
             str(cut.number),
@@ -57,6 +59,7 @@ def transfer_table(manifest: Manifest) -> Table:
             Text(visible(moved.receiver)),
             size(moved.bytes),
             duration(moved.predicted_s),
+            facts.codec_text(found, moved),
         )
     return table
 
@@ -134,6 +137,8 @@ def _print_outcome(console: Console, found: Facts) -> None:
         if at is None or bandwidth(at) not in said:
             say(console, more)
     say(console, facts.proof_sentence(found))
+    if (beside := facts.simulation_sentence(found)) is not None:
+        say(console, beside)
     say(console, facts.verification_sentence(found))
     if found.has_estimates:
         say(console, "Some costs are estimated: nobody timed them.", style="yellow")

@@ -6,6 +6,7 @@ import math
 
 _DURATIONS = ((1.0, "s"), (1e-3, "ms"), (1e-6, "µs"), (1e-9, "ns"))
 _SIZES = ((1024.0**3, "GiB"), (1024.0**2, "MiB"), (1024.0, "KiB"))
+_ENERGIES = ((1.0, "J"), (1e-3, "mJ"), (1e-6, "µJ"))
 _BANDWIDTHS = ((1e3, "Gbit/s"), (1.0, "Mbit/s"), (1e-3, "kbit/s"))
 
 
@@ -26,6 +27,11 @@ def digits(value: float, significant: int = 3) -> str:
 def duration(seconds: float) -> str:
     """Seconds as ``21.0 ms``."""
     return _scaled(seconds, _DURATIONS, "s")
+
+
+def energy(joules: float) -> str:
+    """Joules as ``21.0 mJ``."""
+    return _scaled(joules, _ENERGIES, "J")
 
 
 def size(size_bytes: float) -> str:

@@ -53,6 +53,8 @@ def make_portfolio(
             break
     device = root_host(program, topology)
     names = _names(found.plans, device, len(topology.hosts))
+    # Without the hosts where requests start and answers are wanted there is no request.
+    needed = {device, *problem.inputs.values(), *problem.outputs.values()}
     plans = tuple(
         Alternative(
             name=name,
@@ -61,7 +63,7 @@ def make_portfolio(
                 evaluate(problem, plan.placement, plan.codecs).transfers, topology, device
             ),
             cost=CostVector(**vars(plan.cost)),
-            survives=plan.survives,
+            survives=tuple(host for host in plan.survives if host not in needed),
         )
         for name, plan in zip(names, found.plans, strict=True)
     )
