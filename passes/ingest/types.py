@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Iterable
+from dataclasses import replace
+
 import onnx
 
 from partc.ir.program import Program
@@ -9,6 +13,8 @@ from partc.ir.tensor import Dim, TensorInfo, TensorKind
 
 # Weights up to this size may be shapes, which inference needs to see.
 _SHAPE_SIZED_BYTES = 4096
+# Symbols that ONNX's inference makes up for dimensions that it does not know.
+_MADE_UP = re.compile(r"unk__\d+")
 
 _KINDS: dict[str, TensorKind] = {
     "tensor_type": "tensor",
@@ -74,7 +80,7 @@ def _dims(shape: onnx.TensorShapeProto) -> tuple[Dim, ...]:
         if dim.HasField("dim_value"):
             dims.append(int(dim.dim_value) if dim.dim_value >= 0 else None)
         else:
-            dims.append(dim.dim_param or None)
+            dims.append(None if _MADE_UP.fullmatch(dim.dim_param) else dim.dim_param or None)
     return tuple(dims)
 
 
@@ -87,23 +93,70 @@ def inferred_types(
     can be inferred and a large one is not copied.
     """
     skeleton = _skeleton(program.model)
+    if _has_open_input(program):
+        _forget_shapes_of_bodies(skeleton.graph.node)
     for value in skeleton.graph.input:
         if bindings and value.name in bindings:
             shape = value.type.tensor_type.shape
             del shape.dim[:]
             for size in bindings[value.name]:
                 shape.dim.add().dim_value = size
-    if bindings:
-        for output in skeleton.graph.output:
-            if output.type.HasField("tensor_type"):
-                output.type.tensor_type.ClearField("shape")
+    for output in skeleton.graph.output:
+        if output.type.HasField("tensor_type"):
+            output.type.tensor_type.ClearField("shape")
     inferred = onnx.shape_inference.infer_shapes(
         skeleton, check_type=False, strict_mode=False, data_prop=True
     )
     wanted = {*program.inputs, *program.producer}
     graph = inferred.graph
-    values = (*graph.value_info, *graph.input, *graph.output)
-    return {value.name: tensor_info(value) for value in values if value.name in wanted}
+    values = (*graph.value_info, *graph.output, *graph.input)
+    infos = {value.name: tensor_info(value) for value in values if value.name in wanted}
+    if not bindings:
+        for output in program.model.graph.output:
+            if output.name in infos and output.name not in program.inputs:
+                infos[output.name] = _with_declared(
+                    infos[output.name], tensor_info(output), is_open=_has_open_input(program)
+                )
+    return infos
+
+
+def _has_open_input(program: Program) -> bool:
+    inputs = (tensor_info(value) for value in program.model.graph.input)
+    return any(
+        not isinstance(dim, int)
+        for info in inputs
+        if info.name not in program.weights
+        for dim in info.shape or (None,)
+    )
+
+
+def _forget_shapes_of_bodies(nodes: Iterable[onnx.NodeProto]) -> None:
+    """Bodies, too, carry shapes that an exporter traced, beside a batch that is open."""
+    for node in nodes:
+        for attribute in node.attribute:
+            for body in (attribute.g, *attribute.graphs):
+                for value in (*body.input, *body.output, *body.value_info):
+                    if value.type.HasField("tensor_type"):
+                        value.type.tensor_type.ClearField("shape")
+                _forget_shapes_of_bodies(body.node)
+
+
+def _with_declared(info: TensorInfo, declared: TensorInfo, is_open: bool) -> TensorInfo:
+    """An output's shape as inferred, completed by what the model declares.
+
+    Exporters write the shape that they traced, numbers included, beside inputs whose batch is
+    open: there a number is believed only where inference finds it too.
+    """
+    if declared.shape is None or info.kind != "tensor":
+        return info
+    believed = tuple(None if is_open and isinstance(dim, int) else dim for dim in declared.shape)
+    found = info.shape if info.shape is not None else (None,) * len(believed)
+    if len(found) != len(believed):
+        return info
+    shape = tuple(b if f is None else f for f, b in zip(found, believed, strict=True))
+    is_static = all(isinstance(dim, int) for dim in shape)
+    planned = tuple(dim for dim in shape if isinstance(dim, int)) if is_static else None
+    return replace(info, shape=shape, planned_shape=planned)
 
 
 def _skeleton(model: onnx.ModelProto) -> onnx.ModelProto:
