@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 from collections.abc import Callable, Iterable, Iterator, Mapping
 
+from partc.optimizer.balancing import balanced_split
 from partc.optimizer.cutting import minimum_cut, why_not_a_cut
 from partc.optimizer.evaluation import evaluate
 from partc.optimizer.problem import Constraints, Problem
@@ -49,13 +50,15 @@ def baselines(problem: Problem, *, names: Iterable[str] | None = None) -> Baseli
     device-only: all where the inputs arise. edge-only: all on the best other host. single-cut:
     the best cut of one tensor (Neurosurgeon, ASPLOS 2017). minimum-cut: DADS (INFOCOM 2019),
     blind to budgets. greedy: each op where it is done first. even-split: equal counts of ops in
-    order. random: a random cut of the order. `names` chooses among them.
+    order. random: a random cut of the order. `names` chooses among them, and
+    may ask for balanced-split: consecutive parts of the order with the smallest largest load.
     """
     plans: dict[str, Solution] = {}
     absent: dict[str, str] = {}
     for name in _RULES if names is None else names:
+        rule = _RULES.get(name, _balanced_split)
         try:
-            plans[name] = _checked(problem, name, _RULES[name](problem))
+            plans[name] = _checked(problem, name, rule(problem))
         except _NotApplicableError as reason:
             absent[name] = str(reason)
     return Baselines(plans, absent)
@@ -258,6 +261,13 @@ def _random(problem: Problem) -> list[Placement]:
         if not evaluate(problem, placement).violations:
             return [placement]
     raise _NotApplicableError(f"none of {_RANDOM_CUTS} random cuts satisfies the constraints")
+
+
+def _balanced_split(problem: Problem) -> list[Placement]:
+    plan = balanced_split(problem)
+    if problem.objective != "throughput" or plan is None:
+        raise _NotApplicableError("it balances throughput on few ops")
+    return [plan]
 
 
 _RULES: dict[str, Callable[[Problem], list[Placement]]] = {

@@ -21,6 +21,7 @@ from partc.optimizer import (
     portfolio,
     solve,
 )
+from partc.optimizer.balancing import balanced_split
 from partc.optimizer.conditions import Point
 from tests.optimizer.random_problems import placements, random_problem
 
@@ -359,3 +360,33 @@ def test_ten_thousand_ops() -> None:
     assert answer.objective == pytest.approx(minimum_cut(problem).objective, rel=1e-7)
     assert set(answer.placement.values()) == {"h0", "h1"}
     assert took_s < 30
+
+
+def test_balanced_split_is_the_best_cut_of_the_order() -> None:
+    tried = 0
+    for seed in range(30):
+        data = random_problem(seed, hosts=3, ops=7, shape="bus", objective="throughput")
+        data["bus"]["serial"] = True
+        data["outputs"], data["weights"] = {}, []
+        for op in data["ops"]:
+            op["weights"] = []
+            op["inputs"] = [name for name in op["inputs"] if name != "x"]
+        for host in data["hosts"]:
+            host["bus_latency_s"] = 0
+        problem = Problem.from_dict(data)
+        names = [op.name for op in problem.ordered_ops]
+        found = balanced_split(problem)
+        best = float("inf")
+        for first, second in itertools.combinations_with_replacement(range(8), 2):
+            hosts = ["h0"] * first + ["h1"] * (second - first) + ["h2"] * (7 - second)
+            result = evaluate(problem, dict(zip(names, hosts, strict=True)))
+            if not result.violations:
+                best = min(best, result.objective)
+        if found is None:
+            assert best == float("inf")
+            continue
+        tried += 1
+        assert evaluate(problem, found).objective == pytest.approx(best)
+        plan = baselines(problem, names=["balanced-split"])["balanced-split"]
+        assert plan.objective == pytest.approx(best)
+    assert tried > 10
