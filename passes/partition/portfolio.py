@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections import Counter
 
 import numpy as np
 
@@ -106,17 +107,18 @@ def _throughput_mbit_s(bandwidth_mbit_s: float, message_s_per_byte: float) -> fl
 
 def _names(plans: tuple[PortfolioPlan, ...], device: str, hosts: int) -> list[str]:
     names: list[str] = []
-    splits = 0
+    times: Counter[str] = Counter()
     for plan in plans:
         used = set(plan.placement.values())
         if used <= {device}:
-            name = "device-only"
+            kind = "device-only"
         elif len(used) == 1:
-            name = "edge-only" if hosts == 2 else f"{next(iter(used))}-only"
+            kind = "edge-only" if hosts == 2 else f"only-{next(iter(used))}"
         else:
-            splits += 1
-            name = f"split-{splits}"
-        names.append(name if name not in names else f"{name}-{len(names)}")
+            kind = "split"
+        times[kind] += 1
+        numbered = kind == "split" or times[kind] > 1
+        names.append(f"{kind}-{times[kind]}" if numbered else kind)
     return names
 
 

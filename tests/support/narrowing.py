@@ -5,17 +5,22 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import replace
 from functools import cache
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
+from partc.bundle.reader import Bundle
 from partc.ir.cost import Cost, CostTable, MessageCost
 from partc.ir.program import Array, Program
 from partc.ir.topology import Topology
 from partc.passes.contract import Context
+from partc.passes.emit.emit_bundle import emit_bundle
 from partc.passes.partition.partition import Partition
+from partc.pipeline import Pipeline
+from partc.report import render_report
 from tests.support.placements import TWO_HOSTS, ingested
 
 LAYERS = ("/stem/Conv", "/stem/Relu", "/body[0]/Conv", "/body[0]/Relu", "/neck/Conv")
@@ -99,6 +104,24 @@ def costed(program: Program, seconds: Seconds, topology: Topology) -> Program:
 def solved(program: Program, topology: Topology, **options: Any) -> Program:
     """The program after `partition` with the given options."""
     return Partition(**options).run(program, Context(topology)).program
+
+
+def bundled(
+    topology: Topology,
+    seconds: Seconds,
+    output: Path,
+    *,
+    objective: str = "latency",
+    pareto: str = "",
+) -> Bundle:
+    """A bundle of the model, costed, with everything that follows the costs done for real."""
+    passes = Pipeline.parse("measure-codecs,partition,split,verify")
+    passes = passes.with_option("partition", objective=objective, pareto=pareto)
+    program = passes.run(narrowing(topology, seconds), topology)
+    return Bundle(
+        output,
+        emit_bundle(program, topology, str(passes), output, render_report=render_report),
+    )
 
 
 def narrowing(
