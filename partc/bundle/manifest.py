@@ -15,6 +15,7 @@ from partc.ir.topology import Topology
 SCHEMA_VERSION = 1
 MANIFEST_NAME = "manifest.json"
 
+Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 Objective = Literal["latency", "throughput", "energy"]
 Seconds = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 
@@ -121,7 +122,7 @@ class TransferEntry(_Strict):
     tensor: str
     sender: str = Field(alias="from")
     receiver: str = Field(alias="to")
-    bytes: int
+    bytes: Annotated[int, Field(ge=0)]
     codec: str = "none"
     predicted_s: Seconds
 
@@ -244,9 +245,9 @@ class AlternativeEntry(_Strict):
 class RuledPointEntry(_Strict):
     """Which plan is best at one condition."""
 
-    bandwidth_mbit_s: float
-    device_slowdown: float
-    server_slowdown: float
+    bandwidth_mbit_s: Positive
+    device_slowdown: Positive
+    server_slowdown: Positive
     plan: str
     predicted_s: Seconds
 
@@ -255,12 +256,12 @@ class PortfolioEntry(_Strict):
     """Plans for changing conditions; see `partc.ir.portfolio.Portfolio`."""
 
     plans: list[AlternativeEntry]
-    base_bandwidth_mbit_s: float
+    base_bandwidth_mbit_s: Positive
     base_rtt_s: Seconds
     message_s_per_byte: Seconds = 0.0
-    tolerance: float
-    certified_fraction: float
-    known_plans: int
+    tolerance: Positive
+    certified_fraction: Annotated[float, Field(ge=0, le=1)]
+    known_plans: Annotated[int, Field(ge=0)]
     solve_s: Seconds
     map: list[RuledPointEntry]
 

@@ -106,6 +106,14 @@ def solved(program: Program, topology: Topology, **options: Any) -> Program:
     return Partition(**options).run(program, Context(topology)).program
 
 
+def verified(
+    topology: Topology, seconds: Seconds, *, objective: str = "latency", pareto: str = ""
+) -> Program:
+    """The model, costed, after everything that follows the costs."""
+    passes = _after_costs(objective, pareto)
+    return passes.run(narrowing(topology, seconds), topology)
+
+
 def bundled(
     topology: Topology,
     seconds: Seconds,
@@ -114,14 +122,15 @@ def bundled(
     objective: str = "latency",
     pareto: str = "",
 ) -> Bundle:
-    """A bundle of the model, costed, with everything that follows the costs done for real."""
+    """A bundle of the model with these costs."""
+    program = verified(topology, seconds, objective=objective, pareto=pareto)
+    text = str(_after_costs(objective, pareto))
+    return Bundle(output, emit_bundle(program, topology, text, output, render_report=render_report))
+
+
+def _after_costs(objective: str, pareto: str) -> Pipeline:
     passes = Pipeline.parse("measure-codecs,partition,split,verify")
-    passes = passes.with_option("partition", objective=objective, pareto=pareto)
-    program = passes.run(narrowing(topology, seconds), topology)
-    return Bundle(
-        output,
-        emit_bundle(program, topology, str(passes), output, render_report=render_report),
-    )
+    return passes.with_option("partition", objective=objective, pareto=pareto)
 
 
 def narrowing(
