@@ -40,6 +40,7 @@ def block_signature(program: Program, block: Block) -> str:
 
 def _described(program: Program, tensor: str) -> str:
     if tensor in program.weights:
-        return f"weight:{program.weight_types.get(tensor, '')}:{program.steering_weights.get(tensor, '')}"
+        steering = program.steering_weights.get(tensor, "")
+        return f"weight:{program.weight_types.get(tensor, '')}:{steering}"
     info = program.tensors.get(tensor)
     return f"{info.dtype}{info.planned_shape}" if info else "?"
