@@ -108,8 +108,10 @@ class CostStore:
         except (OSError, sqlite3.DatabaseError) as error:
             self._give_up(error)
             return
-        self.notice = f"the store of measured costs was damaged; it is kept as {aside}, "
+        self.notice = (
+            f"the store of measured costs was damaged; it is kept as {aside}, "
             "and a new one was begun"
+        )
 
     def _give_up(self, error: Exception) -> None:
         self._usable = False
