@@ -16,8 +16,10 @@ def pages() -> dict[str, str]:
     """File name -> text."""
     from partc.bundle.manifest import Manifest
     from partc.ir.topology import Topology
+    from partc.optimizer.schema import schema_text
 
     return {
+        "problem.schema.json": schema_text(),
         "manifest.schema.json": _text(Manifest.model_json_schema(mode="validation")),
         "topology.schema.json": _text(Topology.model_json_schema(mode="validation")),
         "commands.md": _commands(),

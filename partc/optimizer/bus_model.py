@@ -125,8 +125,8 @@ class BusModel(PlacementModel):
                     # A tensor's loss counts once, where it is put on the bus.
                     loss=option.loss if sending else 0.0,
                     wire_s=option.sent_bytes * data.bus_seconds_per_byte + data.bus_latency_s,
-                    encode_s=option.encode_s if sending else 0.0,
-                    decode_s=0.0 if sending else option.decode_s,
+                    encode_s=option.encode_s * data.codec_slowdown if sending else 0.0,
+                    decode_s=0.0 if sending else option.decode_s * data.codec_slowdown,
                     sender=host if sending else None,
                     receiver=None if sending else host,
                     load=None,

@@ -242,6 +242,8 @@ class _Evaluator:
 
     def _send_over_link(self, routes: Routes, tensor: str, source: str, destination: str) -> None:
         codec, sent_bytes, encode_s, decode_s = self._encoding(tensor, source, destination)
+        encode_s *= self.hosts[source].codec_slowdown
+        decode_s *= self.hosts[destination].codec_slowdown
         seconds_per_byte, latency_s = routes.cost(source, destination)
         wire_s = sent_bytes * seconds_per_byte + latency_s
         self.wire_s[source, destination] = self.wire_s.get((source, destination), 0.0) + wire_s
@@ -261,18 +263,18 @@ class _Evaluator:
                 f"Tensor {tensor!r} is put on the bus once, so all its receivers share one codec."
             )
         codec, sent_bytes, encode_s, decode_s = self._encoding(tensor, source, readers[0])
+        encode_s *= self.hosts[source].codec_slowdown
         put_s = self._bus_s(source, sent_bytes)
         self.sending_s[source] += put_s
         self.codec_s[source] += encode_s
         for reader in readers:
             get_s = self._bus_s(reader, sent_bytes)
+            taken_s = decode_s * self.hosts[reader].codec_slowdown
             self.receiving_s[reader] += get_s
-            self.codec_s[reader] += decode_s
+            self.codec_s[reader] += taken_s
             self.presence[tensor].add(reader)
             self.transfers.append(
-                Transfer(
-                    tensor, source, reader, sent_bytes, codec, get_s, encode_s, decode_s, put_s
-                )
+                Transfer(tensor, source, reader, sent_bytes, codec, get_s, encode_s, taken_s, put_s)
             )
             encode_s = put_s = 0.0
 

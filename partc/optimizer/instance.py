@@ -66,8 +66,13 @@ class Instance:
         names = self.problem.host_names
         return {op.name: names[host_of_unit[self.unit_of[op.name]]] for op in self.problem.ops}
 
-    def codec_options(self, tensor_name: str) -> list[CodecOption]:
-        """Every way to send the tensor, plain first."""
+    def codec_options(
+        self, tensor_name: str, sender: int | None = None, receiver: int | None = None
+    ) -> list[CodecOption]:
+        """Every way to send the tensor, plain first; seconds as on these hosts, where given."""
+        hosts = self.problem.hosts
+        encoding = 1.0 if sender is None else hosts[sender].codec_slowdown
+        decoding = 1.0 if receiver is None else hosts[receiver].codec_slowdown
         tensor = self.problem.tensor_by_name[tensor_name]
         size_bytes = tensor.size_bytes
         options = [CodecOption(NO_CODEC, size_bytes, 0.0, 0.0, 0.0)]
@@ -79,8 +84,8 @@ class Instance:
                     continue
                 ratio = ratio if own.ratio is None else own.ratio
                 loss = loss if own.loss is None else own.loss
-            encode_s = size_bytes * codec.encode_s_per_byte
-            decode_s = size_bytes * codec.decode_s_per_byte
+            encode_s = size_bytes * codec.encode_s_per_byte * encoding
+            decode_s = size_bytes * codec.decode_s_per_byte * decoding
             options.append(CodecOption(codec.name, size_bytes * ratio, encode_s, decode_s, loss))
         return options
 

@@ -43,7 +43,7 @@ def _cheapest(instance: Instance, routes: Routes, tensor: str, sender: int) -> t
     names = instance.problem.host_names
     seconds_per_byte, latency_s = routes.cost(names[sender], names[1 - sender])
     price_s, name = math.inf, NO_CODEC
-    for option in instance.codec_options(tensor):
+    for option in instance.codec_options(tensor, sender, 1 - sender):
         wire_s = option.sent_bytes * seconds_per_byte + latency_s
         total_s = wire_s + option.encode_s + option.decode_s
         if total_s < price_s:

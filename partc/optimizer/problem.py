@@ -36,6 +36,7 @@ class Host(_Data):
         power_active_w, power_tx_w, power_rx_w, power_idle_w: power while computing, sending,
             receiving, and in the rest of the request's latency.
         bus_seconds_per_byte, bus_latency_s: cost of one byte and of one message on a shared bus.
+        codec_slowdown: factor on what encoding and decoding cost here.
     """
 
     name: Name
@@ -46,6 +47,7 @@ class Host(_Data):
     power_idle_w: Amount = 0.0
     bus_seconds_per_byte: Amount | None = None
     bus_latency_s: Amount = 0.0
+    codec_slowdown: Amount = 1.0
 
 
 class Link(_Data):

@@ -87,7 +87,7 @@ class TreeModel(PlacementModel):
         names = self.problem.host_names
         seconds_per_byte, latency_s = self.routes.cost(names[sender], names[receiver])
         if net.fixed_s is None:
-            options = self.instance.codec_options(net.tensor)
+            options = self.instance.codec_options(net.tensor, sender, receiver)
             seconds = {o.name: o.sent_bytes * seconds_per_byte + latency_s for o in options}
             options = self.useful_options(options, seconds)
         else:

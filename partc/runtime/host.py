@@ -13,6 +13,7 @@ from partc.runtime.executor import Executor
 from partc.runtime.health import PeerHealth
 from partc.runtime.held import NO_LIMITS, HeldLimits, HeldRequests
 from partc.runtime.host_plan import HostPlan
+from partc.runtime.pacing import Pace
 from partc.runtime.segments import Fallback, SegmentPool
 from partc.runtime.transport import Transport
 from partc.suggest import unknown_name
@@ -51,7 +52,11 @@ class Host:
             from partc.runtime.wire.client import GrpcTransport
 
             limit = message_limit_bytes(bundle.manifest)
-            self.transport = GrpcTransport(reachable, max_message_bytes=limit)
+            self.transport = GrpcTransport(
+                reachable,
+                max_message_bytes=limit,
+                pace=Pace(self.plan.entry.slowdown, self.plan.entry.threads),
+            )
         self.health = PeerHealth(self._probe)
         # The root host holds only requests under way, which its own user has made.
         limits = NO_LIMITS if name == bundle.manifest.root else HeldLimits()

@@ -14,6 +14,7 @@ from partc.bundle.manifest import TensorSpec
 from partc.errors import HostUnreachableError, PartcError, RequestError
 from partc.runtime.checking import checked_tensors, shortened
 from partc.runtime.executor import Executor
+from partc.runtime.pacing import Pace
 from partc.runtime.transport import CallFailedError, FailureKind, Report
 from partc.suggest import unknown_name
 
@@ -61,6 +62,11 @@ class HostedModels:
     def __init__(self, executor: Executor) -> None:
         self.executor = executor
         self._plan = executor.plan
+
+    @property
+    def pace(self) -> Pace:
+        """How fast this host encodes and decodes tensors."""
+        return Pace(self._plan.entry.slowdown, self._plan.entry.threads)
 
     @property
     def names(self) -> tuple[str, ...]:

@@ -6,6 +6,7 @@ import ctypes
 import sys
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import TypeVar
 
 _PR_SET_TIMERSLACK = 29
@@ -42,3 +43,18 @@ def run_slowed(work: Callable[[], Result], slowdown: float, threads: int) -> tup
         sleep_until(end_s + (slowdown - 1.0) * busy_s)
         end_s = time.perf_counter()
     return result, end_s - start_s
+
+
+@dataclass(frozen=True)
+class Pace:
+    """How fast a host works: its emulated slowdown, and the threads that it works with."""
+
+    slowdown: float = 1.0
+    threads: int = 1
+
+    def run(self, work: Callable[[], Result]) -> Result:
+        """Do ``work`` at this pace."""
+        return run_slowed(work, self.slowdown, self.threads)[0]
+
+
+NATIVE = Pace()

@@ -55,6 +55,7 @@ def placement_problem(
                 power_active_w=host.power_active_w or 0.0,
                 power_idle_w=host.power_idle_w or 0.0,
                 power_tx_w=host.power_tx_w or 0.0,
+                codec_slowdown=host.slowdown,
                 power_rx_w=host.power_rx_w or 0.0,
                 **_bus_costs(program, topology, name, bandwidth_factor),
             )

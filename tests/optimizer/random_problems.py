@@ -62,6 +62,7 @@ def random_problem(
                 "power_tx_w": generator.choice([0.0, 0.5]),
                 "power_rx_w": generator.choice([0.0, 0.2]),
                 "power_idle_w": generator.choice([0.0, 0.1]),
+                "codec_slowdown": generator.choice([1.0, 1.0, 3.0]),
             }
             for name in names
         ],

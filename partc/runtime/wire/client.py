@@ -12,6 +12,7 @@ import grpc
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from partc.runtime.models import ModelAnswer, ModelRequest
+from partc.runtime.pacing import NATIVE, Pace
 from partc.runtime.transport import (
     CallFailedError,
     CallReply,
@@ -49,9 +50,10 @@ class GrpcTransport:
         *,
         max_message_bytes: int,
         prefer_stream: bool = True,
+        pace: Pace = NATIVE,
     ) -> None:
         self._peers = {
-            host: _Peer(address, max_message_bytes, prefer_stream)
+            host: _Peer(address, max_message_bytes, prefer_stream, pace)
             for host, address in addresses.items()
         }
 
@@ -70,8 +72,11 @@ class GrpcTransport:
 
 
 class _Peer:
-    def __init__(self, address: str, max_message_bytes: int, prefer_stream: bool) -> None:
+    def __init__(
+        self, address: str, max_message_bytes: int, prefer_stream: bool, pace: Pace
+    ) -> None:
         self._address = address
+        self.pace = pace
         self._channel = grpc.insecure_channel(address, options=channel_options(max_message_bytes))
         # Messages pass gRPC as they are; `messages` makes and reads them without extra copies.
         self._unary = self._channel.unary_unary(f"/{SERVICE}/ModelInfer")
@@ -90,7 +95,8 @@ class _Peer:
                 identity=request.identity,
                 time_left_s=request.time_left_s,
                 codecs=request.codecs,
-            )
+            ),
+            self.pace,
         )
         if self._has_stream:
             return self._start_on_stream(message, request.time_left_s)
@@ -135,7 +141,7 @@ class _Peer:
         def done(finished: Any) -> None:
             try:
                 answer = finished.result()
-                reply = _reply(decode_answer(answer), len(message), len(answer))
+                reply = _reply(decode_answer(answer, self.pace), len(message), len(answer))
             except CallFailedError as error:
                 future.set_exception(error)
             except Exception as error:
@@ -213,7 +219,9 @@ class _Stream:
             raise CallFailedError(FailureKind.ERROR, "it answered without having been asked")
         request, future, _ = sent
         try:
-            reply = _reply(decode_stream_answer(message), len(request), len(message))
+            reply = _reply(
+                decode_stream_answer(message, self._peer.pace), len(request), len(message)
+            )
         except CallFailedError as error:
             self._peer.stream_is_idle(self)
             future.set_exception(error)

@@ -14,6 +14,7 @@ from partc.codecs import NONE, decode, encode
 from partc.errors import RequestError
 from partc.runtime.checking import dtype_name, shortened
 from partc.runtime.models import ModelAnswer, ModelRequest
+from partc.runtime.pacing import NATIVE, Pace
 from partc.runtime.segments import numpy_dtype
 from partc.runtime.transport import (
     CallFailedError,
@@ -55,8 +56,8 @@ _CONTENTS_OF = {
 }
 
 
-def encode_request(request: ModelRequest) -> bytes:
-    """A serialised ModelInferRequest."""
+def encode_request(request: ModelRequest, pace: Pace = NATIVE) -> bytes:
+    """A serialised ModelInferRequest; tensors are encoded at ``pace``."""
     header = pb.ModelInferRequest(model_name=request.model, id=request.request)
     if request.identity:
         header.parameters[_IDENTITY].string_param = request.identity
@@ -65,13 +66,13 @@ def encode_request(request: ModelRequest) -> bytes:
     for name in request.outputs:
         header.outputs.add(name=name)
     raws = [
-        _add_tensor(header.inputs, name, array, request.codecs.get(name, NONE))
+        _add_tensor(header.inputs, name, array, request.codecs.get(name, NONE), pace)
         for name, array in request.tensors.items()
     ]
     return framing.join(header.SerializeToString(), framing.REQUEST_RAW_FIELD, raws)
 
 
-def decode_request(message: Buffer) -> ModelRequest:
+def decode_request(message: Buffer, pace: Pace = NATIVE) -> ModelRequest:
     """What a ModelInferRequest asks for.
 
     Raises:
@@ -83,7 +84,7 @@ def decode_request(message: Buffer) -> ModelRequest:
     return ModelRequest(
         model=header.model_name,
         request=header.id,
-        tensors=_tensors(header.inputs, raws),
+        tensors=_tensors(header.inputs, raws, pace),
         outputs=tuple(output.name for output in header.outputs),
         identity=parameters[_IDENTITY].string_param if _IDENTITY in parameters else "",
         time_left_s=timeout_us / 1e6 if timeout_us > 0 else None,
@@ -99,14 +100,14 @@ def request_label(message: Buffer) -> tuple[str, str]:
     return header.model_name, header.id
 
 
-def encode_answer(answer: ModelAnswer) -> bytes:
+def encode_answer(answer: ModelAnswer, pace: Pace = NATIVE) -> bytes:
     """A serialised ModelInferResponse."""
-    return b"".join(_answer_pieces(answer))
+    return b"".join(_answer_pieces(answer, pace))
 
 
-def encode_stream_answer(answer: ModelAnswer) -> bytes:
+def encode_stream_answer(answer: ModelAnswer, pace: Pace = NATIVE) -> bytes:
     """A serialised ModelStreamInferResponse."""
-    parts = _answer_pieces(answer)
+    parts = _answer_pieces(answer, pace)
     size = sum(len(part) for part in parts)
     return b"".join([framing.length_delimited(_ANSWER_FIELD, size), *parts])
 
@@ -119,7 +120,7 @@ def encode_stream_failure(label: tuple[str, str], kind: FailureKind, sentence: s
     return bytes(response.SerializeToString())
 
 
-def decode_answer(message: Buffer) -> ModelAnswer:
+def decode_answer(message: Buffer, pace: Pace = NATIVE) -> ModelAnswer:
     """What a ModelInferResponse says.
 
     Raises:
@@ -127,7 +128,7 @@ def decode_answer(message: Buffer) -> ModelAnswer:
     """
     try:
         header, raws = _parse(pb.ModelInferResponse, message, framing.RESPONSE_RAW_FIELD)
-        tensors = _tensors(header.outputs, raws)
+        tensors = _tensors(header.outputs, raws, pace)
         parameters = header.parameters
         report = _decode_report(parameters[_REPORT].string_param if _REPORT in parameters else "")
     except RequestError as error:
@@ -135,7 +136,7 @@ def decode_answer(message: Buffer) -> ModelAnswer:
     return ModelAnswer(header.model_name, header.id, tensors, report)
 
 
-def decode_stream_answer(message: Buffer) -> ModelAnswer:
+def decode_stream_answer(message: Buffer, pace: Pace = NATIVE) -> ModelAnswer:
     """What a ModelStreamInferResponse says.
 
     Raises:
@@ -145,7 +146,7 @@ def decode_stream_answer(message: Buffer) -> ModelAnswer:
         rest, answer = framing.nested_field(message, _ANSWER_FIELD)
         failure = pb.ModelStreamInferResponse.FromString(rest).error_message
         if not failure:
-            return decode_answer(answer)
+            return decode_answer(answer, pace)
         header = pb.ModelInferResponse.FromString(bytes(answer))
         kind = FailureKind(header.parameters[_FAILURE].string_param)
     except (RequestError, DecodeError) as error:
@@ -163,27 +164,27 @@ def _parse(message_type: Any, message: Buffer, raw_field: int) -> tuple[Any, lis
         raise RequestError(f"the message is not a {message_type.DESCRIPTOR.name}") from error
 
 
-def _answer_pieces(answer: ModelAnswer) -> list[Buffer]:
+def _answer_pieces(answer: ModelAnswer, pace: Pace) -> list[Buffer]:
     header = pb.ModelInferResponse(model_name=answer.model, model_version="1", id=answer.request)
     header.parameters[_REPORT].string_param = _encode_report(answer.report)
     raws = [
-        _add_tensor(header.outputs, name, array, answer.codecs.get(name, NONE))
+        _add_tensor(header.outputs, name, array, answer.codecs.get(name, NONE), pace)
         for name, array in answer.tensors.items()
     ]
     return framing.pieces(header.SerializeToString(), framing.RESPONSE_RAW_FIELD, raws)
 
 
-def _add_tensor(fields: Any, name: str, array: Array, codec: str) -> Buffer:
+def _add_tensor(fields: Any, name: str, array: Array, codec: str, pace: Pace) -> Buffer:
     field = fields.add(name=name, datatype=datatype_of(dtype_name(array)), shape=array.shape)
     if codec == NONE or array.nbytes > MAX_DECODED_BYTES:
         return to_raw(array)
-    data, used = encode(array, codec)
+    data, used = pace.run(lambda: encode(array, codec))
     if used != NONE:
         field.parameters[_CODEC].string_param = used
     return data
 
 
-def _from_encoded(field: Any, shape: tuple[int, ...], raw: memoryview) -> Array:
+def _from_encoded(field: Any, shape: tuple[int, ...], raw: memoryview, pace: Pace) -> Array:
     dtype = dtype_of(field.datatype)
     size_bytes = element_count(field.name, shape) * numpy_dtype(dtype).itemsize
     if size_bytes > MAX_DECODED_BYTES:
@@ -191,10 +192,11 @@ def _from_encoded(field: Any, shape: tuple[int, ...], raw: memoryview) -> Array:
             f"input {shortened(field.name)!r} would take {size_bytes} bytes decoded; "
             f"at most {MAX_DECODED_BYTES} are, larger tensors travel as they are"
         )
-    return decode(bytes(raw), field.parameters[_CODEC].string_param, dtype, shape)
+    codec = field.parameters[_CODEC].string_param
+    return pace.run(lambda: decode(bytes(raw), codec, dtype, shape))
 
 
-def _tensors(fields: Any, raws: list[memoryview]) -> dict[str, Array]:
+def _tensors(fields: Any, raws: list[memoryview], pace: Pace) -> dict[str, Array]:
     if raws and len(raws) != len(fields):
         raise RequestError(
             f"the message has {len(fields)} tensors and {len(raws)} raw contents; "
@@ -206,7 +208,7 @@ def _tensors(fields: Any, raws: list[memoryview]) -> dict[str, Array]:
             raise RequestError(f"input {shortened(field.name)!r} is given twice")
         shape = tuple(field.shape)
         if raws and _CODEC in field.parameters:
-            tensors[field.name] = _from_encoded(field, shape, raws[index])
+            tensors[field.name] = _from_encoded(field, shape, raws[index], pace)
         elif raws:
             tensors[field.name] = from_raw(field.name, field.datatype, shape, raws[index])
         else:
