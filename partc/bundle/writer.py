@@ -8,15 +8,14 @@ import hashlib
 import json
 import shutil
 import uuid
-import zipfile
 from collections.abc import Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-import numpy as np
 import onnx
 
+from partc.bundle.arrays import write_npz
 from partc.bundle.manifest import MANIFEST_NAME, Artefact, FileEntry, Manifest
 from partc.bundle.paths import safe_relative_path
 from partc.bundle.weights import shared_weights, with_weights_beside
@@ -124,15 +123,8 @@ class BundleWriter:
         return path
 
     def add_arrays(self, path: str, arrays: Mapping[str, Array]) -> str:
-        """Add an ``.npz``; an array of strings is stored as fixed-width text, never pickled.
-
-        ``numpy.savez`` takes names as keyword arguments, and so not ``file``.
-        """
-        with zipfile.ZipFile(self._target(path), "w") as archive:
-            for name, array in arrays.items():
-                plain = array.astype(np.str_) if array.dtype.kind == "O" else array
-                with archive.open(f"{name}.npy", "w", force_zip64=True) as entry:
-                    np.lib.format.write_array(entry, np.asanyarray(plain), allow_pickle=False)
+        """Add an ``.npz``; see `partc.bundle.arrays`."""
+        write_npz(self._target(path), arrays)
         self._register(path)
         return path
 

@@ -87,16 +87,11 @@ def read_arrays(path: Path, option: str) -> dict[str, Array]:
 
 def write_arrays(path: Path, arrays: dict[str, Array]) -> None:
     """Write an ``.npz`` beside its final name first, so that it is there whole or not at all."""
-    import numpy as np
+    from partc.bundle.arrays import write_npz
 
-    plain: dict[str, Any] = {
-        name: array.astype(np.str_) if array.dtype.kind == "O" else array
-        for name, array in arrays.items()
-    }
     unfinished = path.with_name(f".{path.name}.unfinished")
     try:
-        with unfinished.open("wb") as file:
-            np.savez(file, allow_pickle=False, **plain)
+        write_npz(unfinished, arrays)
         unfinished.replace(path)
     except OSError as error:
         raise UsageError(f"{path} cannot be written: {error.strerror or error}") from error

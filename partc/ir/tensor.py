@@ -41,7 +41,21 @@ def element_bits(dtype: str) -> int:
 
 # numpy's own types: backends neither take nor give arrays of others (bfloat16, 4 and 8-bit floats).
 _CAN_CROSS = frozenset(
-    ["bool", "string", "float16", "float32", "float64", "int8", "int16", "int32", "int64", "uint8", "uint16", "uint32", "uint64"]
+    [
+        "bool",
+        "string",
+        "float16",
+        "float32",
+        "float64",
+        "int8",
+        "int16",
+        "int32",
+        "int64",
+        "uint8",
+        "uint16",
+        "uint32",
+        "uint64",
+    ]
 )
 
 

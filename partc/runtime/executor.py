@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from partc.bundle.manifest import CallEntry, SegmentEntry
+from partc.bundle.manifest import CallEntry, SegmentEntry, StepEntry
 from partc.errors import RequestError
 from partc.runtime.checking import checked_tensors
 from partc.runtime.health import PeerHealth
@@ -169,7 +169,7 @@ class _Work:
         steps = list(self._call.steps)
         try:
             while steps:
-                ready = next((s for s in steps if self._is_ready(s.run, s.call)), None)
+                ready = self._first_ready(steps)
                 if ready is not None:
                     steps.remove(ready)
                     if ready.run is not None:
@@ -190,6 +190,17 @@ class _Work:
         if missing:
             raise self._lost_tensor(missing[0])
         return {name: self._tensors[name] for name in self._call.outputs}
+
+    def _first_ready(self, steps: list[StepEntry]) -> StepEntry | None:
+        """The first step that need not wait; calls to one host keep their order."""
+        later: set[str] = set()
+        for step in steps:
+            host = None if step.call is None else self._plan.call(step.call).host
+            if host not in later and self._is_ready(step.run, step.call):
+                return step
+            if host is not None:
+                later.add(host)
+        return None
 
     def _needs(self, segment_id: str | None, call_id: str | None) -> list[str]:
         if segment_id is not None:

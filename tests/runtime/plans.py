@@ -173,3 +173,29 @@ def chain_called_twice(**settings: Any) -> Drawing:
         links=(("camera", "gateway"), ("gateway", "server")),
         **settings,
     )
+
+
+def later_call_is_ready_first(**settings: Any) -> Drawing:
+    """The far host keeps ``k`` = 6 x for a later call whose other input is there at once: y = 7 x.
+
+    The first call to it waits for the near host, and the later one must wait for the first.
+    """
+    return Drawing(
+        tensors=tensors("x", "a", "k", "u", "y"),
+        inputs=("x",),
+        outputs=("y", "u"),
+        pieces=(
+            scaling("s0", "near", "x", 2.0, "a"),
+            scaling("s1", "far", "a", 3.0, "k"),
+            scaling("s2", "camera", "a", 5.0, "u"),
+            adding("s3", "far", "k", "x", "y"),
+        ),
+        calls=(
+            call("c0", None, "camera", ["x"], ["y", "u"], ["c1", "c2", "c3", "s2"]),
+            call("c1", "camera", "near", ["x"], ["a"], ["s0"]),
+            call("c2", "camera", "far", ["a"], [], ["s1"], is_last=False),
+            call("c3", "camera", "far", ["x"], ["y"], ["s3"]),
+        ),
+        links=(("camera", "near"), ("camera", "far")),
+        **settings,
+    )

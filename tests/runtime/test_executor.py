@@ -23,6 +23,7 @@ PLANS = {
     "chain": (plans.chain, 36),
     "chain, called twice": (plans.chain_called_twice, 36),
     "side by side": (plans.side_by_side, 3),
+    "a later call is ready first": (plans.later_call_is_ready_first, 7),
 }
 
 
