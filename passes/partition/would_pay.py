@@ -16,11 +16,19 @@ def longest_round_trip_ms(problem: Problem, topology: Topology) -> float | None:
     The latency of a plan is a line in the round trip as it is in seconds per byte, so the search
     for a bandwidth finds it too, with the round trip 1 / x ms at "bandwidth" x.
     """
-    link = topology.links[0]
+    declared = topology.bus[0] if topology.bus else topology.links[0]
 
     def at(x: float) -> Problem:
         rtt_ms = 0.0 if math.isinf(x) else 1.0 / x
-        changed = (rtt_ms - link.rtt_ms) * 0.5e-3
+        changed = (rtt_ms - declared.rtt_ms) * 0.5e-3
+        if topology.bus:  # each end of a message takes its half
+            hosts = [
+                host.model_copy(
+                    update={"bus_latency_s": max(0.0, host.bus_latency_s + changed / 2)}
+                )
+                for host in problem.hosts
+            ]
+            return problem.changed(hosts=tuple(hosts))
         there, back = problem.links[0].latency_s
         latencies_s = (max(0.0, there + changed), max(0.0, back + changed))
         first = problem.links[0].model_copy(update={"latency_s": latencies_s})

@@ -156,7 +156,7 @@ def test_constraints_reach_the_plan(capfd: Any, files: Any) -> None:
     [
         (
             ("--pin", "camera=fcc"),
-            "'fcc' matches no op. There is no op named 'fcc'. Did you mean 'fc'",
+            "There is no op named 'fcc'. Did you mean 'fc'",
         ),
         (("--pin", "camera=fc", "--forbid", "camera=fc"), "'camera'"),
         (("--deadline-ms", "0.0001"), "The latency must be at most 1e-07 s"),

@@ -13,7 +13,7 @@ from onnx import TensorProto, helper
 import partc
 from partc.bundle.manifest import Manifest
 from partc.bundle.reader import Bundle
-from partc.ir.program import Program
+from partc.ir.program import Array, Program
 from partc.ir.topology import Topology
 from partc.passes.build.segment_runs import SegmentRuns
 from partc.passes.emit.emit_bundle import emit_bundle
@@ -208,7 +208,7 @@ def several() -> onnx.ModelProto:
 
 def test_several_inputs_and_outputs_with_codecs(tmp_path: Path) -> None:
     draw = np.random.default_rng(0)
-    feeds = {
+    feeds: dict[str, Array] = {
         "left": draw.standard_normal((2, 64, 32)).astype(np.float32),
         "right": draw.standard_normal((2, 64, 32)).astype(np.float32),
         "count": np.array(3, np.int64),
