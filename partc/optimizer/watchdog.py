@@ -21,6 +21,7 @@ from partc.optimizer.highs_worker import read_message, write_message
 from partc.optimizer.linear import Arrays
 
 _GRACE_S = 1.0
+_SLICE_S = 0.25
 _GRACE_SHARE = 0.05
 
 
@@ -115,16 +116,19 @@ def solve_guarded(
 
 def _next_message(replies: BinaryIO, began: float, allowed_s: float | None) -> Any:
     """The worker's next message; None when time is up."""
-    wait_s = None
-    if allowed_s is not None:
-        wait_s = max(0.0, allowed_s - (time.perf_counter() - began))
-    ready, _, _ = select.select([replies], [], [], wait_s)
-    if not ready:
-        return None
+    end_s = float("inf") if allowed_s is None else began + allowed_s
+    # In slices: a signal that comes just before select blocks is seen only when select returns.
+    while not select.select([replies], [], [], max(0.0, min(_SLICE_S, end_s - _now_s())))[0]:
+        if _now_s() >= end_s:
+            return None
     message = read_message(_Whole(replies))  # type: ignore[arg-type]
     if message is None:
         raise EOFError("it closed its pipe")
     return message
+
+
+def _now_s() -> float:
+    return time.perf_counter()
 
 
 class _Whole:
