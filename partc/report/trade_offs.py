@@ -73,7 +73,7 @@ class RulingPlan:
     Attributes:
         slot: of its colour.
         share: of the drawn range in which it rules.
-        what: which host computes, in words.
+        what: which host computes and how tensors travel, in words.
     """
 
     name: str
@@ -101,7 +101,9 @@ def ruling_plans(facts: Facts) -> list[RulingPlan]:
 
 def _hosts_of(facts: Facts, plan: PlanEntry) -> str:
     ops = {host: sum(len(s.ops) for s in plan.segments if s.host == host) for host in facts.hosts}
-    return joined([f"{count(number, 'op')} on {host}" for host, number in ops.items() if number])
+    where = joined([f"{count(number, 'op')} on {host}" for host, number in ops.items() if number])
+    codecs = dict.fromkeys(t.codec for t in plan.transfers if t.codec != "none")
+    return f"{where}, {joined(codecs)}" if codecs else where
 
 
 def portfolio_sentence(portfolio: PortfolioEntry) -> str:
