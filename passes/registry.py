@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from functools import cache
-from importlib.metadata import EntryPoint, entry_points
 
 from partc.errors import UsageError
 from partc.passes.contract import Pass
-from partc.suggest import unknown_name
+from partc.plugins import PluginGroup
 
-GROUP = "partc.passes"
+PASSES = PluginGroup("partc.passes", "pass", UsageError)
 
 
 @cache
@@ -19,7 +18,7 @@ def pass_names() -> tuple[str, ...]:
     Raises:
         UsageError: two packages register the same name.
     """
-    return tuple(sorted(_points()))
+    return PASSES.names()
 
 
 @cache
@@ -29,17 +28,9 @@ def load_pass(name: str) -> type[Pass]:
     Raises:
         UsageError: unknown, or its package cannot be imported or registers something else.
     """
-    points = _points()
-    if name not in points:
-        raise UsageError(unknown_name("pass", name, points))
-    try:
-        loaded = points[name].load()
-    except (ImportError, AttributeError) as error:
-        raise UsageError(
-            f"pass {name!r} cannot be imported: {error}; install what it needs"
-        ) from error
+    loaded = PASSES.load(name)
     if not (isinstance(loaded, type) and issubclass(loaded, Pass)):
-        raise UsageError(f"pass {name!r}: entry point {points[name].value!r} is not a pass")
+        raise UsageError(f"pass {name!r}: entry point {PASSES.origin(name)!r} is not a pass")
     if getattr(loaded, "name", None) != name:
         raise UsageError(
             f"pass {getattr(loaded, 'name', loaded.__name__)!r} is registered under another name, "
@@ -63,16 +54,3 @@ def broken_passes() -> dict[str, str]:
         except UsageError as error:
             broken[name] = error.message
     return broken
-
-
-def _points() -> dict[str, EntryPoint]:
-    found: dict[str, EntryPoint] = {}
-    for point in entry_points(group=GROUP):
-        # An editable install may list the very same entry point twice.
-        if point.name in found and found[point.name].value != point.value:
-            raise UsageError(
-                f"pass {point.name!r} is registered twice under {GROUP!r}: by "
-                f"{found[point.name].value!r} and {point.value!r}; uninstall one of them"
-            )
-        found[point.name] = point
-    return found

@@ -5,15 +5,15 @@ from __future__ import annotations
 import tomllib
 from dataclasses import dataclass
 from functools import cache
-from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
 from typing import Any
 
 from partc.errors import TargetError
+from partc.plugins import PluginGroup
 from partc.suggest import unknown_name
 from partc.targets.protocol import Backend
 
-GROUP = "partc.targets"
+BACKENDS = PluginGroup("partc.targets", "backend", TargetError)
 _PRESETS = Path(__file__).parent / "presets"
 
 
@@ -42,7 +42,7 @@ def backend_names() -> tuple[str, ...]:
     Raises:
         TargetError: two packages register the same name.
     """
-    return tuple(sorted(_points()))
+    return BACKENDS.names()
 
 
 @cache
@@ -52,31 +52,10 @@ def load_backend(name: str) -> Backend:
     Raises:
         TargetError: unknown, or its package cannot be imported.
     """
-    points = _points()
-    if name not in points:
-        raise TargetError(unknown_name("backend", name, points))
-    try:
-        backend = points[name].load()
-    except (ImportError, AttributeError) as error:
-        raise TargetError(
-            f"backend {name!r} cannot be imported: {error}; install what it needs"
-        ) from error
+    backend = BACKENDS.load(name)
     if not isinstance(backend, Backend):
-        raise TargetError(f"entry point {points[name].value!r} is not a partc backend")
+        raise TargetError(f"entry point {BACKENDS.origin(name)!r} is not a partc backend")
     return backend
-
-
-def _points() -> dict[str, EntryPoint]:
-    found: dict[str, EntryPoint] = {}
-    for point in entry_points(group=GROUP):
-        # An editable install may list the very same entry point twice.
-        if point.name in found and found[point.name].value != point.value:
-            raise TargetError(
-                f"backend {point.name!r} is registered twice under {GROUP!r}: by "
-                f"{found[point.name].value!r} and {point.value!r}; uninstall one of them"
-            )
-        found[point.name] = point
-    return found
 
 
 def preset_names() -> tuple[str, ...]:

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
-FOR_ALL = {"partc.errors", "partc.suggest"}
+FOR_ALL = {"partc.errors", "partc.suggest", "partc.plugins"}
 ALLOWED = {
     "partc/ir": {"partc.ir"},
     "partc/codecs": {"partc.codecs", "partc.ir"},
