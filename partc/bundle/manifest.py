@@ -196,6 +196,7 @@ class VerdictEntry(_Strict):
     sentence: str
     break_even_rtt_ms: float | None = None
     break_even_server_speed: float | None = None
+    bandwidths_examined: bool = True
 
 
 class SweepEntry(_Strict):

@@ -24,7 +24,9 @@ class NotEncodableError(Exception):
 def to_half(array: Array) -> bytes:
     """Half floats, little-endian; what is too large becomes the largest half float."""
     values = array.astype(np.float32, copy=False)
-    if values.size and not math.isfinite(float(values.sum())) and not np.isfinite(values).all():
+    with np.errstate(over="ignore", invalid="ignore"):  # the sum is only a quick first look
+        total = float(values.sum())
+    if not math.isfinite(total) and not np.isfinite(values).all():
         raise NotEncodableError
     return np.clip(values, -_LARGEST_HALF, _LARGEST_HALF).astype("<f2").tobytes()
 

@@ -87,12 +87,15 @@ class Verdict:
         split: the optimal plan computes on more than one host.
         choice: ``split``, or the name of the one-host strategy that is optimal.
         break_even_mbit_s: from this bandwidth on, using another host beats the device alone;
-            None when it never does.
-        split_range_mbit_s: the bandwidths between which a real split is optimal, or None.
+            None when it never does, or when that was not examined.
+        split_range_mbit_s: the bandwidths between which a real split is optimal (the range that
+            is nearest to the declared bandwidth), or None.
         sentence: the same in words.
         break_even_rtt_ms: where the device alone is best, the round trip below which another host
             would pay; None when it never does (or pays already).
         break_even_server_speed: likewise, how many times faster than declared the servers must be.
+        bandwidths_examined: whether other bandwidths, round trips and speeds were looked at; they
+            are not for throughput, nor under a deadline or an energy budget.
     """
 
     split: bool
@@ -102,6 +105,7 @@ class Verdict:
     sentence: str
     break_even_rtt_ms: float | None = None
     break_even_server_speed: float | None = None
+    bandwidths_examined: bool = True
 
 
 @dataclass(frozen=True)

@@ -162,7 +162,7 @@ def verdict_sentence(facts: Facts) -> str:
 def break_even_sentence(facts: Facts) -> str | None:
     """From which bandwidth on another host pays; None when that was not examined."""
     verdict = facts.manifest.verdict
-    if verdict is None:
+    if verdict is None or not verdict.bandwidths_examined:
         return None
     if verdict.break_even_mbit_s is None:
         return f"No bandwidth that was examined makes leaving {facts.manifest.root} pay."

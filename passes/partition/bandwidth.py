@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -20,7 +21,6 @@ from partc.passes.partition.problem import placement_problem
 from partc.passes.partition.would_pay import longest_round_trip_ms, slowest_server_speed
 
 _SWEEP_MBIT_S = tuple(float(b) for b in np.logspace(-1, 4, 26))
-NOT_FOUND = BreakEven(None, ())
 _SWEPT = ("device-only", "edge-only", "single-cut")
 
 
@@ -91,17 +91,53 @@ def sweep(
     study = BandwidthStudy(program, topology, losses)
     placements = {s.name: dict(s.placement) for s in plan.strategies if s.name in _SWEPT}
     points: list[SweepPoint] = []
-    for mbit_s in sorted({*_SWEEP_MBIT_S, study.declared_mbit_s}):
-        problem = study.problem_at(mbit_s)
+    mbit_s = sorted({*_SWEEP_MBIT_S, study.declared_mbit_s})
+    for at, best in zip(mbit_s, _optima(study, mbit_s), strict=True):
+        problem = study.problem_at(at)
         predicted_s = {
             name: evaluate(problem, placement).latency_s for name, placement in placements.items()
         }
-        with contextlib.suppress(InfeasibleError):  # a budget may not be met at this bandwidth
-            best = study.best_at(mbit_s)
-            assert best.evaluation is not None
-            predicted_s["optimal"] = best.evaluation.latency_s
-        points.append(SweepPoint(mbit_s, predicted_s))
+        if best is not None:
+            predicted_s["optimal"] = evaluate(problem, best.placement, best.codecs).latency_s
+        points.append(SweepPoint(at, predicted_s))
     return tuple(points)
+
+
+def _optima(study: BandwidthStudy, mbit_s: Sequence[float]) -> list[Solution | None]:
+    """The optimum at each bandwidth; None where there is none.
+
+    A plan's latency is a line in seconds per byte, and the optimum their lower envelope: a plan
+    that is optimal at two bandwidths is optimal between them. A deadline or an energy budget
+    forbids plans at some bandwidths, so then each is solved.
+    """
+    found: list[Solution | None] = [None] * len(mbit_s)
+    limits = study.topology.constraints
+    is_envelope = limits.deadline_ms is None and not limits.energy_j
+
+    def solve_at(index: int) -> None:
+        with contextlib.suppress(InfeasibleError):
+            found[index] = study.best_at(mbit_s[index])
+
+    def fill(low: int, high: int) -> None:
+        if high - low < 2:
+            return
+        one, other = found[low], found[high]
+        if is_envelope and one is not None and other is not None and _same_plan(one, other):
+            found[low + 1 : high] = [one] * (high - low - 1)
+            return
+        middle = (low + high) // 2
+        solve_at(middle)
+        fill(low, middle)
+        fill(middle, high)
+
+    solve_at(0)
+    solve_at(len(mbit_s) - 1)
+    fill(0, len(mbit_s) - 1)
+    return found
+
+
+def _same_plan(one: Solution, other: Solution) -> bool:
+    return one.placement == other.placement and one.codecs == other.codecs
 
 
 def judge(
@@ -113,28 +149,26 @@ def judge(
 ) -> Verdict:
     """Whether splitting pays at the declared bandwidth, and from which on it would.
 
-    For throughput no bandwidth is given: the slowest stage is no line in seconds per byte.
+    For throughput no bandwidth is given: the slowest stage is no line in seconds per byte. Nor is
+    it where a deadline or an energy budget forbids plans at some bandwidths.
     """
     study = BandwidthStudy(program, topology, losses, objective)
     device = root_host(program, topology)
     hosts = set(plan.placement.values())
     choice = "split" if len(hosts) > 1 else ("device-only" if hosts <= {device} else "edge-only")
-    try:
-        found = NOT_FOUND if objective == "throughput" else study.break_even()
-    except InfeasibleError:  # a budget is not met at some bandwidths, so plans are no lines there
-        found = NOT_FOUND
-    split_range: tuple[float, float | None] | None = None
-    if found.split_mbit_s:
-        low, high = found.split_mbit_s[0][0], found.split_mbit_s[-1][1]
-        split_range = (low, high if math.isfinite(high) else None)
+    found = _examined(study, objective)
+    split_range = None
+    if found is not None:
+        split_range = _nearest_split(found, study.declared_mbit_s, choice)
     verdict = Verdict(
         split=choice == "split",
         choice=choice,
-        break_even_mbit_s=found.bandwidth_mbit_s,
+        break_even_mbit_s=None if found is None else found.bandwidth_mbit_s,
         split_range_mbit_s=split_range,
         sentence="",
+        bandwidths_examined=found is not None,
     )
-    if choice == "device-only" and objective != "throughput":
+    if choice == "device-only" and found is not None:
         declared = study.problem_at(study.declared_mbit_s)
         verdict = replace(
             verdict,
@@ -142,6 +176,34 @@ def judge(
             break_even_server_speed=slowest_server_speed(declared, device),
         )
     return replace(verdict, sentence=_sentence(plan, study.declared_mbit_s, device, verdict))
+
+
+def _examined(study: BandwidthStudy, objective: str) -> BreakEven | None:
+    limits = study.topology.constraints
+    if objective == "throughput" or limits.deadline_ms is not None or limits.energy_j:
+        return None
+    try:
+        return study.break_even()
+    except InfeasibleError:
+        return None
+
+
+def _nearest_split(
+    found: BreakEven, declared_mbit_s: float, choice: str
+) -> tuple[float, float | None] | None:
+    """Of the ranges in which a split is best, the one that the declared bandwidth is nearest to."""
+
+    def distance(span: tuple[float, float]) -> float:
+        low, high = (math.log(max(end, 1e-9)) for end in span)
+        at = math.log(declared_mbit_s)
+        return max(low - at, at - high, 0.0)
+
+    # Where the declared bandwidth is known to want no split, no range goes across it.
+    ranges = [r for r in found.split_mbit_s if choice == "split" or distance(r) > 0]
+    if not ranges:
+        return None
+    low, high = min(ranges, key=distance)
+    return low, high if math.isfinite(high) else None
 
 
 def _sentence(
@@ -167,7 +229,7 @@ def _sentence(
     if verdict.choice == "split":
         return f"Split: {best}{against}.{since}"
     would = ""
-    if objective != "throughput":
+    if verdict.bandwidths_examined:
         would = _where_a_split_is_best(verdict.split_range_mbit_s)
     if verdict.choice == "device-only":
         return (

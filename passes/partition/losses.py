@@ -56,49 +56,61 @@ class LossMeter:
     def measure(self, tensor: str, codecs: list[str]) -> None:
         """Find the losses of one tensor, for all lossy ``codecs`` at once."""
         quantisers = list(dict.fromkeys(codec.split("+")[0] for codec in codecs if is_lossy(codec)))
-        array = self._activation(tensor)
-        tail = self._tail(tensor)
+        made = self._made_with(tensor)
+        if not all(self._program.tensor(name).can_cross for name in made):
+            # Made together with what no boundary holds: counts as lost, so it is not encoded.
+            self._losses.update(dict.fromkeys(((tensor, each) for each in quantisers), 1.0))
+            return
+        feeds = self._feeds | self._activations(made)
+        tail = self._tail(tensor, made)
         with open_reference(tail) if tail.graph.output else nullcontext() as runner:
             for quantiser in quantisers:
-                data, used = encode(array, quantiser)
-                back = decode(data, used, array.dtype.name, array.shape)
-                outputs = runner.run({**self._feeds, tensor: back}) if runner else {}
+                data, used = encode(feeds[tensor], quantiser)
+                back = decode(data, used, feeds[tensor].dtype.name, feeds[tensor].shape)
+                outputs = runner.run(feeds | {tensor: back}) if runner else {}
                 if tensor in self._program.outputs:
                     outputs[tensor] = back
                 expected = {name: self._expected[name] for name in outputs}
                 self._losses[tensor, quantiser] = output_loss(outputs, expected)
 
-    def _activation(self, tensor: str) -> Array:
-        if tensor in self._feeds and self._expected:
-            return self._feeds[tensor]
-        info = self._program.tensor(tensor)
-        model = self._program.model
-        if tensor not in self._feeds:
-            model = surgery.with_outputs(model, [value_info(tensor, info)])
-        with open_reference(model) as runner:
+    def _made_with(self, tensor: str) -> tuple[str, ...]:
+        """Every output of the op that makes it, which so are all known to the tail."""
+        producer = self._program.producer.get(tensor)
+        return (tensor,) if producer is None else producer.outputs
+
+    def _activations(self, tensors: tuple[str, ...]) -> dict[str, Array]:
+        wanted = [name for name in tensors if name not in self._feeds]
+        if not wanted and self._expected:
+            return {}
+        extra = [value_info(name, self._program.tensor(name)) for name in wanted]
+        with open_reference(surgery.with_outputs(self._program.model, extra)) as runner:
             outputs = runner.run(self._feeds)
         self._expected = {name: outputs[name] for name in self._program.outputs}
-        return outputs[tensor] if tensor not in self._feeds else self._feeds[tensor]
+        return {name: outputs[name] for name in wanted}
 
-    def _tail(self, tensor: str) -> onnx.ModelProto:
-        """The model with ``tensor`` as an input in place of what computes it."""
+    def _tail(self, tensor: str, given: tuple[str, ...]) -> onnx.ModelProto:
+        """The model with the tensors ``given`` as inputs in place of what computes them."""
         program = self._program
+        outputs = [n for n in program.outputs if n not in given and n in program.producer]
         needed: dict[str, None] = {}
         read: set[str] = set()
-        stack = [name for name in program.outputs if name != tensor]
+        stack = list(outputs)
         while stack:
             name = stack.pop()
             producer = program.producer.get(name)
-            if name == tensor or producer is None:
+            if name in given or producer is None:
                 read.add(name)
                 continue
             if producer.name not in needed:
                 needed[producer.name] = None
                 stack.extend(producer.inputs)
-        outputs = [name for name in program.outputs if name in program.producer]
         return self._extractor.extract(
             needed,
             [value_info(name, program.tensor(name)) for name in sorted(read)],
-            [value_info(name, program.tensor(name)) for name in outputs if name != tensor],
+            [
+                value_info(name, program.tensor(name))
+                for name in outputs
+                if name in program.producer
+            ],
             "tail",
         )

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import warnings
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -113,3 +115,14 @@ def test_a_bomb_is_refused_before_it_grows() -> None:
 def test_an_unknown_codec_is_answered_with_the_closest() -> None:
     with pytest.raises(RequestError, match="Did you mean 'int8'"):
         encode(np.zeros(1, np.float32), "int-8")
+
+
+def test_large_values_are_no_cause_for_warnings() -> None:
+    """A mask of an attention holds the lowest float many times over."""
+    lowest = np.full((1, 1, 64, 64), np.finfo(np.float32).min, np.float32)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        for codec in CODEC_NAMES:
+            data, used = encode(lowest, codec)
+            back = decode(data, used, "float32", lowest.shape)
+            assert float(back.astype(np.float64).max()) <= -65504

@@ -8,7 +8,7 @@ import numpy as np
 import onnx
 import pytest
 from hypothesis import HealthCheck, Phase, assume, given, settings
-from onnx import TensorProto, helper
+from onnx import TensorProto, helper, numpy_helper
 
 from partc.codecs import CODEC_NAMES, decode, encode, is_lossy
 from partc.errors import VerificationError
@@ -115,6 +115,33 @@ def test_losses_in_random_models(example: RandomModel) -> None:
         meter.measure(tensor, ["int8"])
         expected = loss_by_hand(example.model, example.feeds, tensor, "int8")
         assert meter.known(tensor, "int8") == pytest.approx(expected, rel=0.02, abs=1e-6)
+
+
+def test_an_op_with_several_outputs_of_which_one_is_encoded() -> None:
+    """The others are wanted too, as outputs and by later ops, and keep their values."""
+    halves = numpy_helper.from_array(np.array([4, 4], np.int64), "halves")
+    nodes = [
+        helper.make_node("Split", ["x", "halves"], ["left", "right"], name="split", axis=0),
+        helper.make_node("Tanh", ["right"], ["calm"], name="tanh"),
+        helper.make_node("Mul", ["calm", "left"], ["product"], name="mul"),
+    ]
+    info = helper.make_tensor_value_info
+    graph = helper.make_graph(
+        nodes,
+        "halves",
+        [info("x", TensorProto.FLOAT, [8, 64])],
+        [info(name, TensorProto.FLOAT, [4, 64]) for name in ("left", "product")],
+        [halves],
+    )
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=9)
+    x = np.random.default_rng(0).standard_normal((8, 64)).astype(np.float32)
+    program = ingested(model, TWO_HOSTS, sample={"x": x})
+    for tensor in ("left", "right", "calm", "product"):
+        meter = LossMeter(program, 0)
+        meter.measure(tensor, ["int8"])
+        expected = loss_by_hand(model, {"x": x}, tensor, "int8")
+        assert expected > 0
+        assert meter.known(tensor, "int8") == pytest.approx(expected, rel=0.01)
 
 
 def test_compression_loses_nothing() -> None:

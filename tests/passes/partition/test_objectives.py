@@ -10,6 +10,7 @@ import pytest
 from partc.errors import TopologyError, UsageError
 from partc.ir.topology import Topology
 from partc.optimizer import Problem, evaluate
+from partc.passes.partition.bandwidth import BandwidthStudy
 from partc.passes.partition.pareto import pareto_objectives
 from tests.support.narrowing import OPS, Seconds, narrowing, solved
 from tests.support.placements import CHAIN, STAR
@@ -178,3 +179,51 @@ CHAIN_WITHOUT_POWER = Topology.parse(
         "links": [{"between": ["camera", "server"], "bandwidth_mbit_s": 20}],
     }
 )
+
+
+@pytest.mark.parametrize("constraints", [{}, {"deadline_ms": 30}], ids=["free", "deadline"])
+def test_the_curve_over_bandwidth_is_the_optimum_at_each_point(constraints: Any) -> None:
+    """Though not each point is solved: what is best at two bandwidths is best between them."""
+    topology = powered(**constraints)
+    plan = plan_for("latency", topology)
+    study = BandwidthStudy(narrowing(topology, COSTS), topology)
+    solved_points = 0
+    for point in plan.sweep:
+        best = min(
+            (e.latency_s for e in every_cut(study.problem_at(point.bandwidth_mbit_s))),
+            default=None,
+        )
+        if best is None:
+            assert "optimal" not in point.predicted_s
+            continue
+        solved_points += 1
+        assert point.predicted_s["optimal"] == pytest.approx(best)
+    assert solved_points == len(plan.sweep) or constraints
+
+
+@pytest.mark.parametrize(
+    ("objective", "constraints"),
+    [("throughput", {}), ("latency", {"deadline_ms": 30}), ("energy", {"deadline_ms": 30})],
+)
+def test_nothing_is_said_of_bandwidths_that_were_not_examined(
+    objective: str, constraints: dict[str, Any]
+) -> None:
+    verdict = plan_for(objective, powered(**constraints)).verdict
+    assert not verdict.bandwidths_examined
+    assert verdict.break_even_mbit_s is verdict.split_range_mbit_s is None
+    assert "No bandwidth" not in verdict.sentence
+    assert plan_for("latency").verdict.bandwidths_examined
+
+
+@pytest.mark.parametrize("declared_mbit_s", [0.01, 0.3, 3.0, 30.0, 3000.0])
+def test_no_sentence_contradicts_the_plan(declared_mbit_s: float) -> None:
+    data = powered().model_dump(mode="json", exclude_none=True)
+    data["links"][0]["bandwidth_mbit_s"] = declared_mbit_s
+    verdict = plan_for("latency", Topology.parse(data)).verdict
+    if verdict.split_range_mbit_s is not None:
+        low, high = verdict.split_range_mbit_s
+        inside = low < declared_mbit_s < (high or float("inf"))
+        assert inside == verdict.split
+    if verdict.break_even_mbit_s is not None:
+        leaves = verdict.choice != "device-only"
+        assert leaves == (declared_mbit_s > verdict.break_even_mbit_s)
