@@ -32,6 +32,7 @@ def command(bundle: Path, as_json: bool, quiet: bool) -> None:
                 "verified": {
                     "max_abs_error": result.max_abs_error,
                     "max_rel_error": result.max_rel_error,
+                    "loss": result.loss,
                 },
             }
         )

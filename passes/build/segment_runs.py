@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import ExitStack
 from types import TracebackType
-from typing import Self
+from typing import Protocol, Self, TypeVar
 
 from partc.codecs import NONE, decode, encode
 from partc.errors import PassError, TargetError, VerificationError
@@ -47,14 +47,7 @@ class SegmentRuns:
         outputs: Iterable[str],
     ) -> dict[str, Array]:
         """The outputs where they are wanted, with every transfer encoded and decoded."""
-        hosts = _Hosts(transfers)
-        for name, array in feeds.items():
-            hosts.put(self._topology.input_home(name), name, array)
-        for segment in segments:
-            given = {name: hosts.get(segment.host, name) for name in segment.inputs}
-            for name, array in self._run(segment, given).items():
-                hosts.put(segment.host, name, array)
-        return {name: hosts.get(self._topology.output_home(name), name) for name in outputs}
+        return carried(self._run, segments, transfers, feeds, outputs, self._topology)
 
     def _run(self, segment: Segment, given: Mapping[str, Array]) -> dict[str, Array]:
         if segment.model is None:
@@ -86,10 +79,64 @@ class SegmentRuns:
         self._stack.close()
 
 
+class Part(Protocol):
+    """A segment, of a program or of a manifest."""
+
+    @property
+    def host(self) -> str:
+        """Where it runs."""
+
+    @property
+    def inputs(self) -> Sequence[str]:
+        """The tensors that it reads."""
+
+
+class Moved(Protocol):
+    """A transfer, of a plan or of a manifest."""
+
+    @property
+    def tensor(self) -> str:
+        """What moves."""
+
+    @property
+    def sender(self) -> str:
+        """From where."""
+
+    @property
+    def receiver(self) -> str:
+        """To where."""
+
+    @property
+    def codec(self) -> str:
+        """How."""
+
+
+AnyPart = TypeVar("AnyPart", bound=Part)
+
+
+def carried(
+    run: Callable[[AnyPart, Mapping[str, Array]], Mapping[str, Array]],
+    segments: Iterable[AnyPart],
+    transfers: Iterable[Moved],
+    feeds: Mapping[str, Array],
+    outputs: Iterable[str],
+    topology: Topology,
+) -> dict[str, Array]:
+    """Run segments in their order as hosts would, each with what was encoded on the way to it."""
+    hosts = _Hosts(transfers)
+    for name, array in feeds.items():
+        hosts.put(topology.input_home(name), name, array)
+    for segment in segments:
+        given = {name: hosts.get(segment.host, name) for name in segment.inputs}
+        for name, array in run(segment, given).items():
+            hosts.put(segment.host, name, array)
+    return {name: hosts.get(topology.output_home(name), name) for name in outputs}
+
+
 class _Hosts:
     """Which host holds which tensor, and how the others come by it."""
 
-    def __init__(self, transfers: Iterable[Transfer]) -> None:
+    def __init__(self, transfers: Iterable[Moved]) -> None:
         self._held: dict[tuple[str, str], Array] = {}
         self._arriving = {(t.receiver, t.tensor): t for t in transfers}
 
