@@ -238,3 +238,21 @@ def test_several_inputs_and_outputs_with_codecs(tmp_path: Path) -> None:
                 assert actual.shape == expected.shape
                 error = np.linalg.norm(actual - expected) / np.linalg.norm(expected)
                 assert error < 0.01
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+def test_a_request_that_cannot_be_encoded_travels_as_it_is(value: float, tmp_path: Path) -> None:
+    """The plan says int8; these values have none, and the answer is the whole model's."""
+    topology = two_hosts(["int8"], 1.0)
+    program = verified(topology, {"camera": 0.001, "server": 0.0002})
+    assert program.plan is not None
+    assert "int8" in {t.codec for t in program.plan.transfers}
+    feeds = image()
+    feeds["image"][0, 1, 5, 5] = value
+    whole = run_whole(program.model, feeds)
+    with LocalDeployment(written(program, topology, tmp_path / "bundle"), False) as local:
+        answer = local.request(feeds)
+        assert not answer.failures
+        np.testing.assert_allclose(answer.outputs["classes"], whole["classes"], rtol=1e-4)
+        ordinary = local.request(image())
+    assert ordinary.sent_bytes < 0.5 * answer.sent_bytes
