@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from partc.ir.program import Array, Program
 from partc.ir.topology import Topology
 from partc.passes.build.segment_runs import SegmentRuns
 from partc.passes.emit.emit_bundle import emit_bundle
+from partc.runtime.device import Answer
 from partc.runtime.local import LocalDeployment
 from tests.support.narrowing import Seconds, image, verified
 from tests.support.oracle import assert_same, run_whole
@@ -54,6 +56,17 @@ def foreseen(program: Program, topology: Topology, feeds: dict[str, Any]) -> dic
         )
 
 
+def answered(local: LocalDeployment, feeds: dict[str, Any]) -> Answer:
+    """An answer in which every host took part; on a busy machine one may be late at first."""
+    end_s = time.monotonic() + 20
+    while True:
+        answer = local.request(feeds)
+        if not answer.failures or time.monotonic() > end_s:
+            assert not answer.failures
+            return answer
+        time.sleep(0.1)
+
+
 CODECS = [
     "lz4",
     "zstd",
@@ -77,8 +90,7 @@ def test_two_processes_give_what_was_foreseen(codec: str, tmp_path: Path) -> Non
     with LocalDeployment(written(program, topology, tmp_path / "bundle")) as local:
         for seed in range(3):
             feeds = image(seed)
-            answer = local.request(feeds)
-            assert not answer.failures
+            answer = answered(local, feeds)
             expected = foreseen(program, topology, feeds)
             np.testing.assert_array_equal(answer.outputs["classes"], expected["classes"])
 
@@ -89,7 +101,7 @@ def test_fewer_bits_are_fewer_bytes_on_the_wire(tmp_path: Path) -> None:
         topology = two_hosts(codecs, 1.0)
         program = verified(topology, {"camera": 0.001, "server": 0.0002})
         with LocalDeployment(written(program, topology, tmp_path / name)) as local:
-            answer = local.request(image())
+            answer = answered(local, image())
         assert program.plan is not None
         predicted = sum(t.size_bytes for t in program.plan.transfers)
         sent[name] = answer.sent_bytes
@@ -156,8 +168,7 @@ def test_three_hosts(make: Any, pins: dict[str, list[str]], tmp_path: Path) -> N
     feeds = image(5)
     expected = foreseen(program, topology, feeds)
     with LocalDeployment(written(program, topology, tmp_path / "bundle")) as local:
-        answer = local.request(feeds)
-        assert not answer.failures
+        answer = answered(local, feeds)
         hosts = {segment.host for segment in answer.segments}
         assert hosts == set(topology.hosts)
         np.testing.assert_array_equal(answer.outputs["classes"], expected["classes"])
@@ -169,7 +180,7 @@ def test_the_gateway_dies_and_the_answer_is_still_right(tmp_path: Path) -> None:
     program = verified(topology, PRICES)
     whole = run_whole(program.model, image())
     with LocalDeployment(written(program, topology, tmp_path / "bundle"), False) as local:
-        assert_same(local.run(image()), whole)
+        assert_same(answered(local, image()).outputs, whole)
         local.kill_host("gateway")
         answer = local.request(image())
         assert answer.failures
@@ -231,8 +242,7 @@ def test_several_inputs_and_outputs_with_codecs(tmp_path: Path) -> None:
         for batch in (2, 1):
             given = {k: v[:batch] if v.ndim else v for k, v in feeds.items()}
             whole = run_whole(several(), given)
-            answer = local.request(given)
-            assert not answer.failures
+            answer = answered(local, given)
             for name, expected in whole.items():
                 actual = answer.outputs[name]
                 assert actual.shape == expected.shape
@@ -251,8 +261,7 @@ def test_a_request_that_cannot_be_encoded_travels_as_it_is(value: float, tmp_pat
     feeds["image"][0, 1, 5, 5] = value
     whole = run_whole(program.model, feeds)
     with LocalDeployment(written(program, topology, tmp_path / "bundle"), False) as local:
-        answer = local.request(feeds)
-        assert not answer.failures
+        answer = answered(local, feeds)
         np.testing.assert_allclose(answer.outputs["classes"], whole["classes"], rtol=1e-4)
-        ordinary = local.request(image())
+        ordinary = answered(local, image())
     assert ordinary.sent_bytes < 0.5 * answer.sent_bytes

@@ -88,6 +88,7 @@ def test_every_plan_gives_the_whole_answer_and_conditions_choose(bundle: Bundle)
         portfolio = bundle.manifest.portfolio
         assert portfolio is not None
         assert deployment.plans == ("chosen", *(each.name for each in portfolio.plans))
+        assert _until_plan(local, "chosen")
         for name in deployment.plans:
             answer = deployment.request(feeds, name)
             assert answer.plan == name
@@ -116,7 +117,7 @@ def test_a_host_that_is_down_is_planned_around(bundle: Bundle) -> None:
     """The first request after the death pays for finding out, the next ones do not."""
     feeds, expected = bundle.golden()
     with LocalDeployment(bundle, emulate_links=False, deadline_s=2.0) as local:
-        assert local.request(feeds).plan == "chosen"
+        assert _until_plan(local, "chosen")
         local.stop_host("server")
         first = local.request(feeds)
         while not first.failures:  # the signal may take a moment
