@@ -141,8 +141,12 @@ class _Search:
         ranges: list[tuple[float, float]] = []
         for low, high in itertools.pairwise(corners):
             middle = (low + high) / 2
-            best = self._best_line(middle).at(middle)
-            if any(single.at(middle) <= best * (1 + _SAME) for single in singles):
+            line = self._best_line(middle)
+            best = line.at(middle)
+            # A host alone may be best with a codec, which its line without codecs does not show.
+            if len(line.hosts) == 1 or any(
+                single.at(middle) <= best * (1 + _SAME) for single in singles
+            ):
                 continue
             if ranges and ranges[-1][1] == low:
                 ranges[-1] = (ranges[-1][0], high)

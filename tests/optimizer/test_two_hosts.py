@@ -238,3 +238,41 @@ def test_free_ops_still_respect_where_they_can_run() -> None:
         for answer in (minimum_cut(problem), solve(problem)):
             assert (answer.status, answer.objective) == ("optimal", 0.0)
             assert answer.placement["op0"] == "h1"
+
+
+def test_a_host_alone_with_a_codec_is_no_split() -> None:
+    """With the input in a tenth of its bytes, the server alone is best where nothing else is."""
+
+    def at(mbit_s: float) -> Problem:
+        seconds_per_byte = 0.0 if mbit_s == float("inf") else 8e-6 / mbit_s
+        return Problem.from_dict(
+            {
+                "hosts": [{"name": "camera"}, {"name": "server"}],
+                "links": [
+                    {
+                        "between": ["camera", "server"],
+                        "seconds_per_byte": [seconds_per_byte, seconds_per_byte],
+                    }
+                ],
+                "ops": [
+                    {
+                        "name": "op",
+                        "inputs": ["x"],
+                        "outputs": ["y"],
+                        "cost_s": {"camera": 0.1, "server": 0.01},
+                    }
+                ],
+                "tensors": [
+                    {"name": "x", "size_bytes": 100_000},
+                    {"name": "y", "size_bytes": 0},
+                ],
+                "inputs": {"x": "camera"},
+                "outputs": {"y": "camera"},
+                "codecs": [{"name": "small", "ratio": 0.1}],
+            }
+        )
+
+    found = break_even(at)
+    # 80 kbit in the 90 ms that the server saves.
+    assert found.bandwidth_mbit_s == pytest.approx(0.08 / 0.09, rel=1e-6)
+    assert found.split_mbit_s == ()
