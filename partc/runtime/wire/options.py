@@ -9,8 +9,10 @@ from partc.errors import UsageError
 WINDOW_BYTES = 8 << 20
 """What one stream may send before the receiver answers: more than fits on the links meant here."""
 
-KEEPALIVE_MS = 5000
-KEEPALIVE_TIMEOUT_MS = 2000
+KEEPALIVE_MS = 20_000
+KEEPALIVE_TIMEOUT_MS = 60_000
+"""A ping waits behind the tensors on a slow link, so only a very late answer means that the other
+end is gone. Deadlines find that sooner."""
 
 Options = list[tuple[str, int]]
 
