@@ -49,7 +49,13 @@ from partc.cli.constraints import constrained, constraint_options
 )  # fmt: skip
 @constraint_options
 @click.option("--force", is_flag=True, help="Replace a bundle that is already there.")
-@click.option("--seed", type=int, default=0, show_default=True, help="Of drawn sample inputs.")
+@click.option(
+    "--seed",
+    type=click.IntRange(min=0),
+    default=0,
+    show_default=True,
+    help="Of drawn sample inputs.",
+)
 @click.option("--no-store", is_flag=True, help="Measure everything anew and keep nothing.")
 @click.option("--no-check", is_flag=True, help="Do not verify the program after every pass.")
 @click.option("--time-passes", is_flag=True, help="Print the time of each pass.")

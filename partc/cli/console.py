@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import math
 import sys
 import zipfile
 from collections.abc import Iterator
@@ -19,6 +20,8 @@ if TYPE_CHECKING:
 
     from partc.ir.program import Array
     from partc.passes.contract import Progress
+
+_MOST_ELEMENTS = 2**40
 
 json_option = click.option(
     "--json", "as_json", is_flag=True, help="Print one JSON object on standard output."
@@ -114,6 +117,8 @@ def parse_shapes(texts: tuple[str, ...]) -> dict[str, tuple[int, ...]]:
         if name in shapes:
             raise UsageError(f"--shape gives a shape for {name!r} twice")
         shapes[name] = tuple(int(part) for part in parts)
+        if math.prod(shapes[name]) > _MOST_ELEMENTS:
+            raise UsageError(f"--shape {text!r} has more elements than any machine holds")
     return shapes
 
 

@@ -49,7 +49,10 @@ from partc.cli.console import (
 @click.option("--bandwidth-mbit-s", type=float, help="As it is now, to choose the plan by.")
 @click.option("--device-slowdown", type=float, help="Against the declared speed, likewise.")
 @click.option("--server-slowdown", type=float, help="Against the declared speed, likewise.")
-@click.option("--deadline", type=float, metavar="SECONDS", help="Longest wait for another host.")
+@click.option(
+    "--deadline", type=click.FloatRange(0, 86400, min_open=True), metavar="SECONDS",
+    help="Longest wait for another host.",
+)  # fmt: skip
 @click.option(
     "--fallback", type=click.Choice(["preload", "lazy", "none"]), default="preload",
     show_default=True, help="When to load what finishes a request if a host fails.",
@@ -84,8 +87,6 @@ def command(
     from partc.runtime.local import LocalDeployment
     from partc.runtime.server import parse_addresses
 
-    if deadline is not None and not deadline > 0:
-        raise UsageError(f"--deadline must be above 0 seconds, but it is {deadline:g}")
     opened = Bundle.open(bundle)
     golden: dict[str, Any] | None = None
     if input_path is None:

@@ -20,7 +20,10 @@ from partc.cli.console import json_option, people, print_json, quiet_option
     "--address", "addresses", multiple=True, metavar="NAME=HOST:PORT",
     help="Where a host listens that this one calls; may be repeated.",
 )  # fmt: skip
-@click.option("--deadline", type=float, metavar="SECONDS", help="Longest wait for another host.")
+@click.option(
+    "--deadline", type=click.FloatRange(0, 86400, min_open=True), metavar="SECONDS",
+    help="Longest wait for another host.",
+)  # fmt: skip
 @click.option(
     "--allow-remote", is_flag=True,
     help="Listen on an address other machines reach. There is no authentication: only on a "

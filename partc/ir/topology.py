@@ -16,7 +16,10 @@ from partc.suggest import unknown_name
 
 _HOST_NAME = re.compile(r"^[A-Za-z0-9][A-Za-z0-9._-]{0,62}$")
 
-Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+# Wide enough for any real thing, and narrow enough that no product of two overflows.
+Bandwidth = Annotated[float, Field(ge=1e-6, le=1e9)]
+Mebibytes = Annotated[float, Field(gt=0, le=1e12)]
+Slowdown = Annotated[float, Field(ge=1, le=1e6)]
 NonNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 
 
@@ -39,8 +42,8 @@ class Host(_Strict):
 
     target: str = "onnxruntime-cpu"
     threads: Annotated[int, Field(ge=1, le=1024)] = 1
-    slowdown: Annotated[float, Field(ge=1, allow_inf_nan=False)] = 1.0
-    memory_mib: Positive | None = None
+    slowdown: Slowdown = 1.0
+    memory_mib: Mebibytes | None = None
     power_active_w: NonNegative | None = None
     power_idle_w: NonNegative | None = None
     power_tx_w: NonNegative | None = None
@@ -58,9 +61,9 @@ class Link(_Strict):
     """
 
     between: tuple[str, str]
-    bandwidth_mbit_s: Positive | None = None
-    uplink_mbit_s: Positive | None = None
-    downlink_mbit_s: Positive | None = None
+    bandwidth_mbit_s: Bandwidth | None = None
+    uplink_mbit_s: Bandwidth | None = None
+    downlink_mbit_s: Bandwidth | None = None
     rtt_ms: NonNegative = 0.0
     fixed_ms: NonNegative | None = None
 
@@ -98,7 +101,7 @@ class Bus(_Strict):
     """
 
     hosts: tuple[str, ...]
-    bandwidth_mbit_s: Positive
+    bandwidth_mbit_s: Bandwidth
     rtt_ms: NonNegative = 0.0
     fixed_ms: NonNegative | None = None
     serial: bool = False

@@ -84,7 +84,8 @@ class Verify(Pass):
             segment = next((s for s in segments if tensor in s.outputs), None)
             raise VerificationError(
                 f"the partitioned program differs from the whole model at {tensor!r}: "
-                f"{found.complaint}; nothing was written",
+                f"{found.complaint}; nothing was written. A difference that is wanted can be "
+                "allowed with verify{tolerance=...} in the pipeline",
                 pass_name=self.name,
                 host=segment.host if segment else None,
             )

@@ -92,7 +92,7 @@ def test_memory_is_the_hosts() -> None:
         ({"memory": ("servr=1",)}, UsageError, "Did you mean 'server'"),
         ({"memory": ("server=much",)}, UsageError, "'much' is not a number"),
         ({"memory": ("server=-1",)}, TopologyError, "greater than 0"),
-        ({"memory": ("server=nan",)}, TopologyError, "finite|greater than 0"),
+        ({"memory": ("server=nan",)}, TopologyError, "finite|greater than 0|less than"),
         ({"max_segments": ("server=1.5",)}, UsageError, "not a whole number"),
         ({"max_segments": ("server=0",)}, TopologyError, "greater than or equal to 1"),
         ({"energy_budget": ("camera=x",)}, UsageError, "'x' is not a number"),

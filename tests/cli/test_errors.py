@@ -68,7 +68,7 @@ def test_a_file_that_is_no_model(
     [
         (("[hosts.camera]", "[hosts.camera]\nslowdwn = 2"), "Did you mean 'slowdown'"),
         (('between = ["camera", "server"]', 'between = ["camera", "sever"]'), "'server'"),
-        (("bandwidth_mbit_s = 50", "bandwidth_mbit_s = -1"), "greater than 0"),
+        (("bandwidth_mbit_s = 50", "bandwidth_mbit_s = -1"), "greater than"),
         (("bandwidth_mbit_s = 50", "bandwidth_mbit_s = nan"), "bandwidth_mbit_s"),
         (("[hosts.server]", "[hosts.other]\n[hosts.server]"), "no link joins"),
         (("slowdown = 30.0", "slowdown = 0.5"), "slowdown"),
