@@ -7,6 +7,7 @@ both: two processes joined by an emulated link of the topology's bandwidth and d
 from __future__ import annotations
 
 import argparse
+import os
 import shlex
 import sys
 import time
@@ -14,8 +15,9 @@ from pathlib import Path
 
 from partc.cli.main import run
 
-ROOT = Path(__file__).resolve().parents[1]
-TOPOLOGY = ROOT / "examples" / "topologies" / "camera_and_server.toml"
+TOPOLOGY = Path(
+    os.path.relpath(Path(__file__).resolve().parent / "topologies" / "camera_and_server.toml")
+)
 
 
 def main() -> int:
