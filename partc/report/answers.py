@@ -103,6 +103,7 @@ class RunSummary:
         rows: medians over the requests that took the same way as the last.
         difference: the largest absolute difference of an output from the whole model's answer;
             None where that is not known.
+        same_way: how many requests took the way of the last; the rows are of these.
     """
 
     latency_s: float
@@ -110,6 +111,7 @@ class RunSummary:
     rows: tuple[Row, ...]
     difference: float | None
     plan: str
+    same_way: int
 
 
 def summarise_run(
@@ -126,13 +128,15 @@ def summarise_run(
     same = [a for a in answers if a.plan == last.plan and _way(a) == _way(last)]
     plan = _plan(manifest, last.plan)
     known = {
-        segment.id: segment.predicted_s for each in manifest.plans for segment in each.segments
+        (segment.id, segment.host): segment.predicted_s
+        for each in manifest.plans
+        for segment in each.segments
     }
     rows = [
         Row(
             run.segment,
             run.host,
-            known.get(run.segment),
+            known.get((run.segment, run.host)),
             statistics.median(a.segments[index].seconds for a in same),
         )
         for index, run in enumerate(last.segments)
@@ -142,7 +146,7 @@ def summarise_run(
         for index in range(len(last.calls))
         if (row := _transfers(plan, [(a, a.calls[index]) for a in same])) is not None
     ]
-    compute_s = sum(known.get(s.id, 0.0) for s in plan.segments)
+    compute_s = sum(s.predicted_s for s in plan.segments)
     predicted_s = compute_s + sum(t.predicted_s for t in plan.transfers)
     return RunSummary(
         latency_s=statistics.median(a.latency_s for a in answers),
@@ -150,6 +154,7 @@ def summarise_run(
         rows=tuple(rows),
         difference=None if golden is None else _difference(last.outputs, golden),
         plan=last.plan,
+        same_way=len(same),
     )
 
 
@@ -183,6 +188,14 @@ def print_answer(
         say(
             console,
             f"Largest difference from the whole model's answer: {error(summary.difference)}.",
+        )
+    if summary.same_way < len(answers):
+        replaced = sum(bool(answer.failures) for answer in answers)
+        say(
+            console,
+            f"The table is of the {summary.same_way} requests that went the last one's way; "
+            f"{replaced} of {len(answers)} were finished in place of a host that failed.",
+            style="yellow",
         )
     for note in dict.fromkeys(n for a in answers for n in (*a.avoided, *a.failures)):
         say(console, note, style="yellow")

@@ -82,6 +82,15 @@ def test_transfers_are_what_a_round_trip_takes_beyond_its_segments() -> None:
     assert summary.difference is None
 
 
+def test_requests_that_went_different_ways_are_not_mixed() -> None:
+    screen, text = console()
+    alone = Answer(segments=(Run("s0", "camera", 0.05), Run("s1", "camera", 0.1)), calls=())
+    print_answer(screen, sample.chain()[0], [Answer(failures=()), alone])
+    assert "1 of 2 were finished in place of a host that failed" in text.getvalue()
+    (row,) = [r for r in summarise_run(sample.chain()[0], [alone]).rows if r.what == "s1"]
+    assert row.predicted_s is None  # nobody predicted the server's segment on the camera
+
+
 def test_timing_sums_up() -> None:
     screen, text = console()
     tables.print_timing(screen, [("infer-shapes", 0.25), ("partition", 0.75)])
