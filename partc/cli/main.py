@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import signal
 import sys
 from importlib import import_module
+from types import FrameType
 from typing import Any
 
 import click
@@ -74,7 +76,19 @@ def partc(ctx: click.Context, debug: bool) -> None:
 
 def main(arguments: list[str] | None = None) -> None:
     """Run, and end with 0 (done), 1 (failed, with a sentence), 2 (wrong usage) or 130 (Ctrl-C)."""
+    signal.signal(signal.SIGINT, _interrupt)
     sys.exit(run(arguments))
+
+
+class _Interrupts:
+    """Whether Ctrl-C came: libraries that are just being imported turn it into errors of theirs."""
+
+    came = False
+
+
+def _interrupt(number: int, frame: FrameType | None) -> None:
+    _Interrupts.came = True
+    raise KeyboardInterrupt
 
 
 def run(arguments: list[str] | None = None) -> int:
@@ -86,8 +100,7 @@ def run(arguments: list[str] | None = None) -> int:
     except click.exceptions.Exit as stop:
         return stop.exit_code
     except (click.Abort, KeyboardInterrupt):
-        click.echo("partc: interrupted; nothing half-written was left behind", err=True)
-        return 130
+        return _interrupted()
     except click.ClickException as error:
         error.show()
         return error.exit_code
@@ -95,7 +108,12 @@ def run(arguments: list[str] | None = None) -> int:
         sys.stderr.close()
         return 1
     except Exception as error:
-        return _explain(error, "--debug" in given)
+        return _interrupted() if _Interrupts.came else _explain(error, "--debug" in given)
+
+
+def _interrupted() -> int:
+    click.echo("partc: interrupted; nothing half-written was left behind", err=True)
+    return 130
 
 
 def _explain(error: Exception, debug: bool) -> int:
