@@ -45,8 +45,10 @@ def print_json(data: Any) -> None:
 @contextlib.contextmanager
 def progress_of(console: Console) -> Iterator[Progress]:
     """A progress line while something goes on; nothing where no terminal would show it."""
+    from partc.cli.main import raise_if_interrupted
+
     if console.quiet or not console.is_terminal:
-        yield lambda activity, fraction: None
+        yield lambda activity, fraction: raise_if_interrupted()
         return
     from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
@@ -55,6 +57,7 @@ def progress_of(console: Console) -> Iterator[Progress]:
         task = bar.add_task("starting", total=None)
 
         def show(activity: str, fraction: float | None) -> None:
+            raise_if_interrupted()
             total = None if fraction is None else 1.0
             bar.update(task, description=activity, total=total, completed=fraction or 0.0)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import sys
 from importlib import import_module
@@ -11,6 +12,8 @@ from typing import Any
 import click
 
 from partc import __version__
+
+_INTERRUPTED = "partc: interrupted; nothing half-written was left behind"
 
 # Name -> module and the line that --help shows, so that --help imports no command.
 _COMMANDS = {
@@ -81,12 +84,20 @@ def main(arguments: list[str] | None = None) -> None:
 
 
 class _Interrupts:
-    """Whether Ctrl-C came: libraries that are just being imported turn it into errors of theirs."""
+    """Whether Ctrl-C came, and whether there is work that must be cleaned up after.
+
+    Libraries that are just being imported swallow an interrupt, make it an error of their own, or
+    crash on it; before there is work, ending at once is safe and loses nothing.
+    """
 
     came = False
+    working = False
 
 
 def _interrupt(number: int, frame: FrameType | None) -> None:
+    if not _Interrupts.working:
+        os.write(2, f"{_INTERRUPTED}\n".encode())
+        os._exit(130)
     _Interrupts.came = True
     raise KeyboardInterrupt
 
@@ -111,8 +122,15 @@ def run(arguments: list[str] | None = None) -> int:
         return _interrupted() if _Interrupts.came else _explain(error, "--debug" in given)
 
 
+def raise_if_interrupted() -> None:
+    """Between two steps of long work: a library may have swallowed the interrupt."""
+    _Interrupts.working = True
+    if _Interrupts.came:
+        raise KeyboardInterrupt
+
+
 def _interrupted() -> int:
-    click.echo("partc: interrupted; nothing half-written was left behind", err=True)
+    click.echo(_INTERRUPTED, err=True)
     return 130
 
 
