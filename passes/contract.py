@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, ClassVar, Literal
 
 from partc.ir.cost import MessageCost
 from partc.ir.program import Program
 from partc.ir.topology import Topology
+from partc.targets.meter import LocalMeter, Meter
+from partc.targets.registry import load_backend, load_target
 
 if TYPE_CHECKING:
     from partc.measure.store import CostStore
@@ -35,6 +37,8 @@ class Context:
         message_cost: what a message between hosts costs on top of the link; measured over the
             runtime's own protocol by whoever starts the pipeline.
         seed: of sample inputs that partc draws itself.
+        meters: host -> what measures on its hardware; hosts that are not named are measured on
+            this machine.
     """
 
     topology: Topology
@@ -42,6 +46,17 @@ class Context:
     message_cost: MessageCost = TYPICAL_MESSAGE_COST
     seed: int = 0
     progress: Progress = field(default=no_progress, compare=False)
+    meters: Mapping[str, Meter] = field(default_factory=dict, compare=False)
+
+    def meter(self, host: str) -> Meter:
+        """What measures on the hardware of ``host``.
+
+        Raises:
+            TargetError: the host's target is unknown.
+        """
+        if host in self.meters:
+            return self.meters[host]
+        return LocalMeter(load_backend(load_target(self.topology.hosts[host].target).backend))
 
 
 @dataclass(frozen=True)

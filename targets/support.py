@@ -7,28 +7,40 @@ from collections.abc import Mapping
 from partc.errors import UnsupportedOpError
 from partc.ir.program import Program
 from partc.ir.topology import Topology
+from partc.targets.meter import LocalMeter, Meter
 from partc.targets.registry import load_backend, load_target
 
 
-def unsupported_by_host(program: Program, topology: Topology) -> Mapping[str, Mapping[str, str]]:
-    """Host -> op -> why the host's backend cannot run it."""
-    by_backend: dict[str, Mapping[str, str]] = {}
+def unsupported_by_host(
+    program: Program, topology: Topology, meters: Mapping[str, Meter] | None = None
+) -> Mapping[str, Mapping[str, str]]:
+    """Host -> op -> why the host's backend cannot run it.
+
+    Args:
+        meters: host -> who asks the backend there; hosts that are not named are asked here.
+    """
+    known: dict[tuple[str, str], Mapping[str, str]] = {}
     result: dict[str, Mapping[str, str]] = {}
     for name, host in topology.hosts.items():
-        backend = load_target(host.target).backend
-        if backend not in by_backend:
-            by_backend[backend] = load_backend(backend).unsupported(program.model)
-        result[name] = by_backend[backend]
+        meter = (meters or {}).get(name) or LocalMeter(
+            load_backend(load_target(host.target).backend)
+        )
+        key = (meter.backend_name, meter.where)
+        if key not in known:
+            known[key] = meter.unsupported(program.model)
+        result[name] = known[key]
     return result
 
 
-def refuse_unknown_ops(program: Program, topology: Topology) -> None:
+def refuse_unknown_ops(
+    program: Program, topology: Topology, meters: Mapping[str, Meter] | None = None
+) -> None:
     """Stop at an op that no host can run.
 
     Raises:
         UnsupportedOpError: names the op, its type and its domain.
     """
-    refusals = list(unsupported_by_host(program, topology).values())
+    refusals = list(unsupported_by_host(program, topology, meters).values())
     for op in program.ops:
         reasons = [refused[op.name] for refused in refusals if op.name in refused]
         if len(reasons) == len(refusals):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import time
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import ClassVar, Literal
@@ -17,12 +16,13 @@ from partc.measure.signature import block_signature
 from partc.measure.statistics import summarise
 from partc.passes.contract import Context, Pass, PassResult
 from partc.passes.ingest.sample import sample_feeds
-from partc.targets.protocol import Backend, Profile, RunSettings, Sampling
-from partc.targets.registry import load_backend, load_target
+from partc.targets.meter import Meter
+from partc.targets.protocol import Profile, RunSettings, Sampling
+from partc.targets.settings import run_settings
 from partc.targets.support import unsupported_by_host
 
 _WHOLE, _SEGMENT = "whole", "segment-fixed"
-_FIXED_WARMUP, _FIXED_RUNS = 3, 15
+_FIXED_RUNS = 15
 
 
 @dataclass(frozen=True)
@@ -51,18 +51,18 @@ class AnnotateCosts(Pass):
 
     def run(self, program: Program, context: Context) -> PassResult:
         """Measure once for each kind of host, then scale."""
-        refused = unsupported_by_host(program, context.topology)
+        refused = unsupported_by_host(program, context.topology, context.meters)
         costs: dict[str, dict[str, Cost]] = {block.name: {} for block in program.blocks or ()}
         fixed_s: dict[str, float] = {}
         whole_s: dict[str, float] = {}
         diagnostics: list[str] = []
-        measured: dict[tuple[str, RunSettings], dict[str, Cost]] = {}
+        measured: dict[tuple[str, str, RunSettings], dict[str, Cost]] = {}
         for name, host in context.topology.hosts.items():
-            target = load_target(host.target)
-            settings = RunSettings(threads=host.threads, optimization=target.optimization)
-            key = (target.backend, settings)
+            meter = context.meter(name)
+            settings = run_settings(host)
+            key = (meter.backend_name, meter.where, settings)
             if key not in measured:
-                measured[key], said = self._measure(program, context, *key)
+                measured[key], said = self._measure(program, context, meter, settings)
                 diagnostics.append(said)
             table = measured[key]
             fixed_s[name] = table[_SEGMENT].median_s * host.slowdown
@@ -82,37 +82,37 @@ class AnnotateCosts(Pass):
         return Sampling(self.repeats, self.budget_s, self.pause_ms * 1e-3)
 
     def _measure(
-        self, program: Program, context: Context, backend_name: str, settings: RunSettings
+        self, program: Program, context: Context, meter: Meter, settings: RunSettings
     ) -> tuple[dict[str, Cost], str]:
-        backend = load_backend(backend_name)
-        keys = _store_keys(program, backend, settings, self.pause_ms)
+        named = f"{meter.backend_name}{meter.where and f' on {meter.where}'}"
+        keys = _store_keys(program, meter, settings, self.pause_ms)
         known: dict[str, Cost] = {}
         if context.store is not None and not self.fresh:
             found = context.store.find(keys.values())
             known = {name: found[key] for name, key in keys.items() if key in found}
         if len(known) == len(keys):
-            return known, f"{backend_name}: all {len(keys)} costs found in the store"
-        context.progress(f"measuring on {backend_name}", None)
-        profile = backend.profile(
+            return known, f"{named}: all {len(keys)} costs found in the store"
+        context.progress(f"measuring on {named}", None)
+        profile = meter.profile(
             program.model,
             sample_feeds(program, context.seed),
             settings,
             self._sampling,
         )
         fresh = _block_costs(program, profile)
-        fresh[_SEGMENT] = _segment_fixed_cost(backend, settings, self._sampling)
+        fresh[_SEGMENT] = _segment_fixed_cost(meter, settings, self._sampling)
         if context.store is not None:
             context.store.add(_by_key(keys, fresh))
         return fresh, (
-            f"{backend_name}: measured {len(program.blocks or ())} blocks, "
+            f"{named}: measured {len(program.blocks or ())} blocks, "
             f"{len(profile.whole_s)} runs of {fresh[_WHOLE].median_s * 1e3:.2f} ms"
         )
 
 
 def _store_keys(
-    program: Program, backend: Backend, settings: RunSettings, pause_ms: float
+    program: Program, meter: Meter, settings: RunSettings, pause_ms: float
 ) -> dict[str, str]:
-    fingerprint = backend.detect().fingerprint
+    fingerprint = meter.detect().fingerprint
     suffix = f"{fingerprint}|{settings.threads}|{settings.optimization}|pause {pause_ms:g} ms"
     signatures = {block.name: block_signature(program, block) for block in program.blocks or ()}
     whole = hashlib.sha256("".join(signatures.values()).encode()).hexdigest()
@@ -146,7 +146,7 @@ def _block_costs(program: Program, profile: Profile) -> dict[str, Cost]:
     return {**costs, _WHOLE: whole}
 
 
-def _segment_fixed_cost(backend: Backend, settings: RunSettings, sampling: Sampling) -> Cost:
+def _segment_fixed_cost(meter: Meter, settings: RunSettings, sampling: Sampling) -> Cost:
     """What a segment costs before it computes anything: one op on one number."""
     info = onnx.helper.make_tensor_value_info
     graph = onnx.helper.make_graph(
@@ -159,11 +159,5 @@ def _segment_fixed_cost(backend: Backend, settings: RunSettings, sampling: Sampl
         graph, opset_imports=[onnx.helper.make_opsetid("", 13)], ir_version=8
     )
     feeds = {"x": np.zeros(1, np.float32)}
-    samples: list[float] = []
-    with backend.runner(model.SerializeToString(), settings) as runner:
-        for _ in range(_FIXED_WARMUP + _FIXED_RUNS):
-            time.sleep(sampling.pause_s)
-            started = time.perf_counter()
-            runner.run(feeds)
-            samples.append(time.perf_counter() - started)
-    return summarise(samples[_FIXED_WARMUP:])
+    few = replace(sampling, repeats=_FIXED_RUNS)
+    return summarise(meter.run_times(model, feeds, settings, few))

@@ -9,10 +9,9 @@ from typing import ClassVar, Literal
 import networkx as nx
 
 from partc.ir.program import Block, Op, Program
-from partc.ir.topology import Topology
 from partc.passes.contract import Context, Pass, PassResult
 from partc.targets.protocol import RunSettings
-from partc.targets.registry import load_backend, load_target
+from partc.targets.settings import run_settings
 
 
 @dataclass(frozen=True)
@@ -41,7 +40,7 @@ class GroupBlocks(Pass):
         graph.add_nodes_from(op.name for op in program.placed_ops)
         if self.fused:
             context.progress("reading kernel fusion", None)
-            for group in _fused_groups(program, context.topology):
+            for group in _fused_groups(program, context):
                 nx.add_path(graph, group)
         for op in program.placed_ops:
             for tensor in op.outputs:
@@ -52,15 +51,16 @@ class GroupBlocks(Pass):
         return PassResult(replace(program, blocks=blocks), True, (f"{len(blocks)} blocks",))
 
 
-def _fused_groups(program: Program, topology: Topology) -> Iterable[tuple[str, ...]]:
-    seen: set[tuple[str, RunSettings]] = set()
-    for host in topology.hosts.values():
-        target = load_target(host.target)
-        settings = RunSettings(threads=host.threads, optimization=target.optimization)
-        if (target.backend, settings) in seen:
+def _fused_groups(program: Program, context: Context) -> Iterable[tuple[str, ...]]:
+    seen: set[tuple[str, str, RunSettings]] = set()
+    for name, host in context.topology.hosts.items():
+        meter = context.meter(name)
+        settings = run_settings(host)
+        key = (meter.backend_name, meter.where, settings)
+        if key in seen:
             continue
-        seen.add((target.backend, settings))
-        yield from load_backend(target.backend).fused_groups(program.model, settings)
+        seen.add(key)
+        yield from meter.fused_groups(program.model, settings)
 
 
 def _acyclic_groups(program: Program, graph: nx.Graph) -> list[list[Op]]:

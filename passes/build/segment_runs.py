@@ -14,8 +14,9 @@ from partc.ir.program import Array
 from partc.ir.segment import Segment
 from partc.ir.topology import Topology
 from partc.targets.loading import open_model
-from partc.targets.protocol import Runner, RunSettings
+from partc.targets.protocol import Runner
 from partc.targets.registry import load_backend, load_target
+from partc.targets.settings import run_settings
 
 
 class SegmentRuns:
@@ -56,7 +57,7 @@ class SegmentRuns:
             if segment.id not in self._runners:
                 host = self._topology.hosts[segment.host]
                 target = load_target(host.target)
-                settings = RunSettings(host.threads, target.optimization)
+                settings = run_settings(host, target)
                 backend = load_backend(target.backend)
                 self._runners[segment.id] = self._stack.enter_context(
                     open_model(segment.model, backend, settings)

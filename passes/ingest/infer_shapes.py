@@ -37,7 +37,7 @@ class InferShapes(Pass):
 
     def run(self, program: Program, context: Context) -> PassResult:
         """Infer, bind, and observe what is still unknown."""
-        refuse_unknown_ops(program, context.topology)
+        refuse_unknown_ops(program, context.topology, context.meters)
         homes = check_io(program, context.topology)
         written = inferred_types(program)
         bindings, notices = bind_shapes(program, written)

@@ -26,8 +26,7 @@ def test_the_backend_of_the_page_compiles_a_model(
     backend = module_of(PAGE, "evaluator").BACKEND
     real = registry.load_backend
     for user in (
-        "partc.passes.annotate.annotate_costs",
-        "partc.passes.annotate.group_blocks",
+        "partc.passes.contract",
         "partc.passes.build.segment_runs",
         "partc.targets.support",
         "partc.verification",
