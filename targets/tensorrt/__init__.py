@@ -1,0 +1,1 @@
+"""TensorRT engines for Jetsons and GPU servers."""
