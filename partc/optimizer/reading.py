@@ -14,7 +14,7 @@ from partc.optimizer import problem as data_types
 from partc.optimizer.problem import Problem
 from partc.suggest import unknown_name
 
-_MODELS: dict[str, type[BaseModel]] = {
+PARTS: dict[str, type[BaseModel]] = {
     "hosts": data_types.Host,
     "links": data_types.Link,
     "bus": data_types.Bus,
@@ -35,11 +35,20 @@ def problem_from_dict(data: Mapping[str, Any]) -> Problem:
     try:
         return Problem.model_validate(dict(data))
     except ValidationError as error:
-        raise UsageError(_sentence(error, data)) from None
+        raise UsageError(first_complaint(error, data, Problem, PARTS)) from None
 
 
 def problem_from_json(path: str | Path) -> Problem:
     """A problem from a JSON file, or a UsageError that names the file."""
+    data = json_of(path)
+    try:
+        return problem_from_dict(data)
+    except UsageError as error:
+        raise UsageError(f"The problem {path}: {error}") from None
+
+
+def json_of(path: str | Path) -> Any:
+    """What a JSON file holds, or a UsageError that names the file."""
     try:
         text = Path(path).read_text(encoding="utf-8")
     except OSError as error:
@@ -47,7 +56,7 @@ def problem_from_json(path: str | Path) -> Problem:
     except UnicodeDecodeError:
         raise UsageError(f"The problem {path} is not UTF-8 text.") from None
     try:
-        data = json.loads(text, object_pairs_hook=_object_without_repeats, parse_constant=_refuse)
+        return json.loads(text, object_pairs_hook=_object_without_repeats, parse_constant=_refuse)
     except json.JSONDecodeError as error:
         raise UsageError(
             f"The problem {path} is not JSON: {error.msg} (line {error.lineno})."
@@ -56,10 +65,6 @@ def problem_from_json(path: str | Path) -> Problem:
         raise UsageError(f"The problem {path} is nested too deeply to be one.") from None
     except ValueError as error:
         raise UsageError(f"The problem {path} is not usable JSON: {error}.") from None
-    try:
-        return problem_from_dict(data)
-    except UsageError as error:
-        raise UsageError(f"The problem {path}: {error}") from None
 
 
 def _object_without_repeats(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
@@ -75,15 +80,24 @@ def _refuse(constant: str) -> Any:
     raise ValueError(f"{constant} is not a number that JSON knows")
 
 
-def _sentence(error: ValidationError, data: Mapping[str, Any]) -> str:
-    """The first complaint in the user's words, with the path to it."""
+def first_complaint(
+    error: ValidationError,
+    data: Mapping[str, Any],
+    whole: type[BaseModel],
+    parts: Mapping[str, type[BaseModel]],
+) -> str:
+    """The first complaint in the user's words, with the path to it.
+
+    `parts` says which model the values of a key of `whole` are.
+    """
     first = error.errors(include_url=False)[0]
     path = list(first["loc"])
     kind = first["type"]
     where = _path_text(path, data)
     if kind == "extra_forbidden":
         owner = _path_text(path[:-1], data) or "the problem"
-        return f"In {owner}: {unknown_name('key', str(path[-1]), _keys_of(path[:-1]))}"
+        known = _keys_of(path[:-1], whole, parts)
+        return f"In {owner}: {unknown_name('key', str(path[-1]), known)}"
     if kind == "missing" and isinstance(path[-1], int):
         return f"{_path_text(path[:-1], data)} needs two values, but has {path[-1]}."
     if kind == "missing":
@@ -94,12 +108,14 @@ def _sentence(error: ValidationError, data: Mapping[str, Any]) -> str:
     return f"{where}: {message}, but it is {_kind_of(first['input'])}."
 
 
-def _keys_of(path: list[int | str]) -> list[str]:
+def _keys_of(
+    path: list[int | str], whole: type[BaseModel], parts: Mapping[str, type[BaseModel]]
+) -> list[str]:
     if not path:
-        return list(Problem.model_fields)
+        return list(whole.model_fields)
     if len(path) >= 3 and path[0] == "tensors" and path[2] == "codecs":
         return list(data_types.TensorCodec.model_fields)
-    return list(_MODELS[str(path[0])].model_fields)
+    return list(parts[str(path[0])].model_fields)
 
 
 def _path_text(path: list[int | str], data: Any) -> str:
