@@ -36,10 +36,24 @@ class RunSettings:
     Attributes:
         threads: of one segment's execution.
         optimization: the backend's own name of its level.
+        provider: of the backends that have several, the one that executes; empty for the
+            backend's own choice.
+        provider_options: of the provider, sorted by name.
     """
 
     threads: int = 1
     optimization: str = "all"
+    provider: str = ""
+    provider_options: tuple[tuple[str, str], ...] = ()
+
+    @property
+    def key(self) -> str:
+        """The settings as one line of text, as the keys of stored costs hold it."""
+        parts = [str(self.threads), self.optimization]
+        if self.provider:
+            options = [f"{name}={value}" for name, value in self.provider_options]
+            parts.append(",".join([self.provider, *options]))
+        return "|".join(parts)
 
 
 @dataclass(frozen=True)

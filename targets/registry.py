@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-import tomllib
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
-from typing import Any
 
 from partc.errors import TargetError
 from partc.plugins import PluginGroup
 from partc.suggest import unknown_name
+from partc.targets.hardware import Hardware
 from partc.targets.protocol import Backend
+from partc.targets.target_file import read_target_file
 
 BACKENDS = PluginGroup("partc.targets", "backend", TargetError)
 _PRESETS = Path(__file__).parent / "presets"
@@ -22,10 +22,16 @@ class Target:
     """What a host is: a backend and the hardware it runs on.
 
     Attributes:
-        backend: name of the backend that executes and profiles.
+        backend: name of the backend that executes and profiles; it may be one that is not
+            installed, and then costs come from elsewhere.
         description: one line for people.
         optimization: the backend's level at which segments are deployed.
         origin: the file it was read from.
+        missing: what to do where the backend is not installed.
+        provider: which of the backend's execution providers runs the segments; empty for its
+            own choice.
+        provider_options: of the provider, sorted by name.
+        hardware: what the data sheet says.
     """
 
     name: str
@@ -33,6 +39,10 @@ class Target:
     description: str
     optimization: str
     origin: Path
+    missing: str = ""
+    provider: str = ""
+    provider_options: tuple[tuple[str, str], ...] = ()
+    hardware: Hardware = field(default_factory=Hardware, compare=False)
 
 
 @cache
@@ -74,24 +84,15 @@ def load_target(name: str) -> Target:
         if name not in preset_names():
             raise TargetError(unknown_name("target", name, preset_names()))
         path = _PRESETS / f"{name}.toml"
-    try:
-        data: dict[str, Any] = tomllib.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise TargetError(
-            f"target file {path} cannot be read: {error.strerror or error}"
-        ) from error
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise TargetError(f"target file {path} is not valid TOML: {error}") from error
-    known = {"backend", "description", "optimization"}
-    for key in data:
-        if key not in known:
-            raise TargetError(f"target file {path}: {unknown_name('key', key, known)}")
-    if not all(isinstance(value, str) for value in data.values()) or "backend" not in data:
-        raise TargetError(f'target file {path} needs backend = "NAME"; all values are text')
+    file = read_target_file(path)
     return Target(
         name=path.stem,
-        backend=data["backend"],
-        description=data.get("description", ""),
-        optimization=data.get("optimization", "all"),
+        backend=file.backend,
+        description=file.description,
+        optimization=file.optimization,
         origin=path,
+        missing=file.missing,
+        provider=file.provider,
+        provider_options=tuple(sorted(file.provider_options.items())),
+        hardware=file.hardware,
     )

@@ -14,4 +14,9 @@ def run_settings(host: Host, target: Target | None = None) -> RunSettings:
         TargetError: the host's target is unknown.
     """
     target = target or load_target(host.target)
-    return RunSettings(threads=host.threads, optimization=target.optimization)
+    return RunSettings(
+        threads=host.threads,
+        optimization=target.optimization,
+        provider=target.provider,
+        provider_options=target.provider_options,
+    )
