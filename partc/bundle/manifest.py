@@ -144,6 +144,10 @@ class CostEntry(_Strict):
     samples: int
     provenance: Literal["measured", "scaled", "imported", "estimated"]
     measured_at: str = ""
+    interval_s: Seconds = 0.0
+    settled: bool = True
+    fingerprint: str = ""
+    source: str = ""
 
 
 class BlockEntry(_Strict):

@@ -21,6 +21,13 @@ class Cost:
         samples: how many runs the median is of; 0 for an estimate.
         provenance: ``scaled`` means measured here and multiplied by the host's ``slowdown``.
         measured_at: ISO 8601 time of the measurement, or empty.
+        interval_s: half-width of the median's 95 % confidence interval, seconds; 0 where it is
+            not known.
+        settled: whether the measurement ended because it was precise enough, and not because
+            its runs or its time were used up.
+        fingerprint: hardware and backend it is valid for; empty where nobody said.
+        source: where it comes from when partc did not measure it for this user: a file that it
+            was imported from, or a data sheet.
     """
 
     median_s: float
@@ -28,6 +35,10 @@ class Cost:
     samples: int
     provenance: Provenance
     measured_at: str = ""
+    interval_s: float = 0.0
+    settled: bool = True
+    fingerprint: str = ""
+    source: str = ""
 
     def scaled(self, factor: float) -> Cost:
         """The cost on a host ``factor`` times slower."""
@@ -37,6 +48,7 @@ class Cost:
             self,
             median_s=self.median_s * factor,
             spread_s=self.spread_s * factor,
+            interval_s=self.interval_s * factor,
             provenance="scaled" if self.provenance == "measured" else self.provenance,
         )
 
