@@ -116,6 +116,10 @@ class BusModel(PlacementModel):
     ) -> None:
         data = self.problem.hosts[host]
         assert data.bus_seconds_per_byte is not None
+        tensor = self.problem.tensor_by_name[net.tensor]
+        fixed_s = 0.0 if tensor.shares_message else data.bus_latency_s
+        if not sending:
+            fixed_s = self.instance.fixed_s(net.tensor, host, data.bus_latency_s)
         for option, flow in zip(options, flows, strict=False):
             self.flows.append(
                 Flow(
@@ -124,7 +128,7 @@ class BusModel(PlacementModel):
                     codec=option.name,
                     # A tensor's loss counts once, where it is put on the bus.
                     loss=option.loss if sending else 0.0,
-                    wire_s=option.sent_bytes * data.bus_seconds_per_byte + data.bus_latency_s,
+                    wire_s=option.sent_bytes * data.bus_seconds_per_byte + fixed_s,
                     encode_s=option.encode_s * data.codec_slowdown if sending else 0.0,
                     decode_s=0.0 if sending else option.decode_s * data.codec_slowdown,
                     sender=host if sending else None,

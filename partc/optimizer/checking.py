@@ -26,6 +26,8 @@ def check_problem(problem: Problem) -> None:
     for tensor in problem.tensors:
         for codec in tensor.codecs:
             _known("codec", codec, codecs, f"tensor {tensor.name!r}")
+        for host_name in tensor.extra_s:
+            _known("host", host_name, hosts, f"extra_s of tensor {tensor.name!r}")
     for op in problem.ops:
         where = f"op {op.name!r}"
         for name in (*op.inputs, *op.outputs):

@@ -245,7 +245,7 @@ class _Evaluator:
         encode_s *= self.hosts[source].codec_slowdown
         decode_s *= self.hosts[destination].codec_slowdown
         seconds_per_byte, latency_s = routes.cost(source, destination)
-        wire_s = sent_bytes * seconds_per_byte + latency_s
+        wire_s = sent_bytes * seconds_per_byte + self._arrival_s(tensor, destination, latency_s)
         self.wire_s[source, destination] = self.wire_s.get((source, destination), 0.0) + wire_s
         self.sending_s[source] += wire_s
         self.receiving_s[destination] += wire_s
@@ -264,11 +264,14 @@ class _Evaluator:
             )
         codec, sent_bytes, encode_s, decode_s = self._encoding(tensor, source, readers[0])
         encode_s *= self.hosts[source].codec_slowdown
+        alone = not self.problem.tensor_by_name[tensor].shares_message
         put_s = self._bus_s(source, sent_bytes)
+        put_s += self.hosts[source].bus_latency_s if alone else 0.0
         self.sending_s[source] += put_s
         self.codec_s[source] += encode_s
         for reader in readers:
             get_s = self._bus_s(reader, sent_bytes)
+            get_s += self._arrival_s(tensor, reader, self.hosts[reader].bus_latency_s)
             taken_s = decode_s * self.hosts[reader].codec_slowdown
             self.receiving_s[reader] += get_s
             self.codec_s[reader] += taken_s
@@ -281,7 +284,12 @@ class _Evaluator:
     def _bus_s(self, host: str, sent_bytes: float) -> float:
         machine = self.hosts[host]
         assert machine.bus_seconds_per_byte is not None
-        return sent_bytes * machine.bus_seconds_per_byte + machine.bus_latency_s
+        return sent_bytes * machine.bus_seconds_per_byte
+
+    def _arrival_s(self, tensor: str, receiver: str, latency_s: float) -> float:
+        """What an arrival costs whatever its size."""
+        sent = self.problem.tensor_by_name[tensor]
+        return sent.extra_s.get(receiver, 0.0) + (0.0 if sent.shares_message else latency_s)
 
     def _loads(self, busy_s: dict[str, float]) -> dict[str, float]:
         loads = dict(busy_s)

@@ -66,6 +66,12 @@ class Instance:
         names = self.problem.host_names
         return {op.name: names[host_of_unit[self.unit_of[op.name]]] for op in self.problem.ops}
 
+    def fixed_s(self, tensor_name: str, receiver: int, latency_s: float) -> float:
+        """What one arrival of the tensor costs whatever its size, where a message costs this."""
+        tensor = self.problem.tensor_by_name[tensor_name]
+        own_s = tensor.extra_s.get(self.problem.host_names[receiver], 0.0)
+        return own_s if tensor.shares_message else latency_s + own_s
+
     def codec_options(
         self, tensor_name: str, sender: int | None = None, receiver: int | None = None
     ) -> list[CodecOption]:

@@ -250,10 +250,16 @@ class _Search:
         for transfer in evaluate(self.problem, placement, codecs).transfers:
             s_per_byte, latency_s = routes[transfer.source, transfer.destination]
             bytes_share = 1.0 if price == 0 else s_per_byte / price
+            sent = self.problem.tensor_by_name[transfer.tensor]
             trips = 0.5 if rtt_s == 0 else latency_s / rtt_s
+            if sent.shares_message:
+                trips = 0.0
             cost = replace(
                 cost,
-                constant_s=cost.constant_s + transfer.encode_s + transfer.decode_s,
+                constant_s=cost.constant_s
+                + transfer.encode_s
+                + transfer.decode_s
+                + sent.extra_s.get(transfer.destination, 0.0),
                 sent_bytes=cost.sent_bytes + transfer.bytes * bytes_share,
                 round_trips=cost.round_trips + trips,
             )

@@ -42,9 +42,10 @@ def cheapest_codecs(instance: Instance) -> dict[tuple[str, str, str], str]:
 def _cheapest(instance: Instance, routes: Routes, tensor: str, sender: int) -> tuple[float, str]:
     names = instance.problem.host_names
     seconds_per_byte, latency_s = routes.cost(names[sender], names[1 - sender])
+    fixed_s = instance.fixed_s(tensor, 1 - sender, latency_s)
     price_s, name = math.inf, NO_CODEC
     for option in instance.codec_options(tensor, sender, 1 - sender):
-        wire_s = option.sent_bytes * seconds_per_byte + latency_s
+        wire_s = option.sent_bytes * seconds_per_byte + fixed_s
         total_s = wire_s + option.encode_s + option.decode_s
         if total_s < price_s:
             price_s, name = total_s, option.name

@@ -87,10 +87,19 @@ class TensorCodec(_Data):
 
 
 class Tensor(_Data):
-    """A value; `codecs` overrides a codec's ratio and loss for it, or forbids the codec (null)."""
+    """A value.
+
+    Attributes:
+        codecs: overrides a codec's ratio and loss for it, or forbids the codec (null).
+        shares_message: it travels in a message with other tensors, so that it pays no latency of
+            its own on any link or bus.
+        extra_s: host to seconds that it costs on top when it is sent to that host.
+    """
 
     name: Name
     size_bytes: Amount
+    shares_message: StrictBool = False
+    extra_s: dict[Name, Amount] = Field(default_factory=dict)
     codecs: dict[Name, TensorCodec | None] = Field(default_factory=dict)
 
 

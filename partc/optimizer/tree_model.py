@@ -88,7 +88,8 @@ class TreeModel(PlacementModel):
         seconds_per_byte, latency_s = self.routes.cost(names[sender], names[receiver])
         if net.fixed_s is None:
             options = self.instance.codec_options(net.tensor, sender, receiver)
-            seconds = {o.name: o.sent_bytes * seconds_per_byte + latency_s for o in options}
+            fixed_s = self.instance.fixed_s(net.tensor, receiver, latency_s)
+            seconds = {o.name: o.sent_bytes * seconds_per_byte + fixed_s for o in options}
             options = self.useful_options(options, seconds)
         else:
             options = [CodecOption(NO_CODEC, net.size_bytes, 0.0, 0.0, 0.0)]

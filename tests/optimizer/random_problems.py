@@ -52,6 +52,7 @@ def random_problem(
             size_bytes = generator.choice([0, 1, 2, 5, 10, 2.5])
             tensors.append({"name": name, "size_bytes": size_bytes})
             available.append(name)
+    _vary_messages(random.Random(f"messages {seed}"), tensors, names, unit_s)
     wanted = {available[-1]} | {name for name in available[1:] if generator.random() < 0.1}
     data: dict[str, Any] = {
         "objective": objective,
@@ -96,6 +97,17 @@ def random_problem(
             for index in range(1, hosts)
         ]
     return data
+
+
+def _vary_messages(
+    generator: random.Random, tensors: list[dict[str, Any]], hosts: list[str], unit_s: float
+) -> None:
+    """Some tensors share a message, and some cost more on arrival at a host."""
+    for tensor in tensors:
+        if generator.random() < 0.15:
+            tensor["shares_message"] = True
+        if generator.random() < 0.15:
+            tensor["extra_s"] = {generator.choice(hosts): generator.choice([0.5, 3.0]) * unit_s}
 
 
 def placements(problem: Problem) -> Iterator[dict[str, str]]:

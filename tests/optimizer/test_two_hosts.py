@@ -90,7 +90,10 @@ def test_minimum_cut_equals_networkx() -> None:
             readers = [op.name for op in problem.consumers_of[tensor.name]]
             readers += [problem.outputs[tensor.name]] if tensor.name in problem.outputs else []
             price = [
-                tensor.size_bytes * link.seconds_per_byte[k] + link.latency_s[k] for k in (0, 1)
+                tensor.size_bytes * link.seconds_per_byte[k]
+                + (0.0 if tensor.shares_message else link.latency_s[k])
+                + tensor.extra_s.get(receiver, 0.0)
+                for k, receiver in enumerate(["h1", "h0"])
             ]
             graph.add_edge(source, f"out {tensor.name}", capacity=price[0])
             graph.add_edge(f"back {tensor.name}", source, capacity=price[1])
