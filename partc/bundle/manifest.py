@@ -6,13 +6,23 @@ import json
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    SerializerFunctionWrapHandler,
+    ValidationError,
+    model_serializer,
+    model_validator,
+)
 
 from partc.bundle.consistency import check_consistency
 from partc.errors import BundleError
-from partc.ir.topology import Topology
+from partc.ir.topology import Address, Topology
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
+"""2 has steps that push and await; bundles of 1 are read as they are."""
+
 MANIFEST_NAME = "manifest.json"
 
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
@@ -72,7 +82,7 @@ class HostEntry(_Strict):
     optimization: str = "all"
     threads: int
     slowdown: float
-    address: str | None
+    address: Address | None
     artefacts: dict[str, Artefact]
     fallback: dict[str, Artefact] = {}
     no_fallback_reason: str | None = None
@@ -89,17 +99,38 @@ class SegmentEntry(_Strict):
     predicted_s: Seconds
 
 
+class ExchangeEntry(_Strict):
+    """Tensors sent from host to host beside the calls; see `partc.ir.segment.Exchange`."""
+
+    id: str
+    peer: str
+    tensors: list[str]
+
+
 class StepEntry(_Strict):
-    """One thing a host does for a request."""
+    """One thing a host does for a request; see `partc.ir.segment.Step`."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, populate_by_name=True)
 
     run: str | None = None
     call: str | None = None
+    push: ExchangeEntry | None = None
+    awaits: ExchangeEntry | None = Field(default=None, alias="await")
 
     @model_validator(mode="after")
     def _one(self) -> Self:
-        if (self.run is None) == (self.call is None):
-            raise ValueError("a step either runs a segment or makes a call")
+        kinds = (self.run, self.call, self.push, self.awaits)
+        if sum(kind is not None for kind in kinds) != 1:
+            raise ValueError(
+                "a step either runs a segment or makes a call, or pushes or awaits tensors"
+            )
         return self
+
+    @model_serializer(mode="wrap")
+    def _without_nothing(self, write: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Steps of schema 1 are written as they were, so that digests of plans stay the same."""
+        data: dict[str, Any] = write(self)
+        return {k: v for k, v in data.items() if v is not None or k in ("run", "call")}
 
 
 class CallEntry(_Strict):

@@ -2,14 +2,23 @@
 
 from __future__ import annotations
 
+import itertools
 import re
 import tomllib
 from pathlib import Path
 from typing import Annotated, Any, Self
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    ValidationError,
+    model_validator,
+)
 
 from partc.errors import TopologyError
+from partc.ir.address import checked_address
 from partc.ir.conditions import Conditions
 from partc.ir.constraints import Constraints
 from partc.suggest import unknown_name
@@ -21,6 +30,7 @@ Bandwidth = Annotated[float, Field(ge=1e-6, le=1e9)]
 Mebibytes = Annotated[float, Field(gt=0, le=1e12)]
 Slowdown = Annotated[float, Field(ge=1, le=1e6)]
 NonNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+Address = Annotated[str, AfterValidator(checked_address)]
 
 
 class _Strict(BaseModel):
@@ -38,6 +48,8 @@ class Host(_Strict):
         power_active_w, power_idle_w, power_tx_w, power_rx_w: watts while it computes, waits for
             the rest of a request, sends and receives.
         address: ``host:port`` where ``partc serve`` listens; not needed for the device.
+        agent: ``host:port`` where ``partc agent`` listens, which measures there, takes its part
+            of a bundle and serves it, unless ``address`` says that something else does.
     """
 
     target: str = "onnxruntime-cpu"
@@ -48,7 +60,13 @@ class Host(_Strict):
     power_idle_w: NonNegative | None = None
     power_tx_w: NonNegative | None = None
     power_rx_w: NonNegative | None = None
-    address: str | None = None
+    address: Address | None = None
+    agent: Address | None = None
+
+    @property
+    def served_at(self) -> str | None:
+        """Where its segments are called."""
+        return self.address or self.agent
 
 
 class Link(_Strict):
@@ -240,11 +258,15 @@ class Topology(_Strict):
             return self.first_host
         return homes.get(tensor, self.first_host)
 
-    def joined_by(self, root: str) -> tuple[tuple[str, str], ...]:
-        """Pairs of hosts that talk to each other; on a bus all talk to ``root``."""
-        if self.bus:
-            return tuple((root, host) for host in self.bus[0].hosts if host != root)
-        return tuple(link.between for link in self.links)
+    @property
+    def joined_pairs(self) -> tuple[tuple[str, str], ...]:
+        """Pairs of hosts that talk to each other directly: by a link, or on the bus."""
+        on_bus = (pair for bus in self.bus for pair in itertools.combinations(bus.hosts, 2))
+        return (*(link.between for link in self.links), *on_bus)
+
+    def are_joined(self, one: str, other: str) -> bool:
+        """Whether two hosts talk to each other directly."""
+        return any({one, other} == set(pair) for pair in self.joined_pairs)
 
     def link_between(self, one: str, other: str) -> Link:
         """The link that joins two hosts; for a bus one that takes as long as both its ends do.

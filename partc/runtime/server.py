@@ -15,6 +15,7 @@ from typing import Any, Self
 
 from partc.bundle.reader import Bundle
 from partc.errors import PartcError, UsageError
+from partc.ir.address import checked_address
 from partc.runtime.held import HeldRequests
 from partc.runtime.host import Host, message_limit_bytes
 from partc.runtime.segments import Fallback
@@ -202,7 +203,12 @@ def parse_addresses(pairs: list[str]) -> dict[str, str]:
         name, equals, address = pair.partition("=")
         if not (name and equals and address):
             raise UsageError(f"address {pair!r} is not NAME=HOST:PORT")
-        addresses[name] = address
+        if name in addresses:
+            raise UsageError(f"two addresses are given for host {name!r}")
+        try:
+            addresses[name] = checked_address(address)
+        except ValueError as error:
+            raise UsageError(f"host {name!r}: {error}") from error
     return addresses
 
 

@@ -18,6 +18,7 @@ from partc.bundle.manifest import (
     CertificateEntry,
     CostEntry,
     CostVectorEntry,
+    ExchangeEntry,
     FileEntry,
     HostEntry,
     Manifest,
@@ -39,7 +40,7 @@ from partc.errors import PassError
 from partc.ir.plan import Plan, Transfer
 from partc.ir.portfolio import Portfolio
 from partc.ir.program import Program
-from partc.ir.segment import Call, Segment
+from partc.ir.segment import Call, Exchange, Segment, Step
 from partc.ir.topology import Topology
 from partc.measure.statistics import now
 from partc.targets.registry import load_target
@@ -79,7 +80,7 @@ def build_manifest(
             optimization=load_target(host.target).optimization,
             threads=host.threads,
             slowdown=host.slowdown,
-            address=host.address,
+            address=host.served_at,
             artefacts={
                 segment: file
                 for segment, file in artefacts.get(name, {}).items()
@@ -223,9 +224,24 @@ def _call(call: Call) -> CallEntry:
         caller=call.caller,
         inputs=list(call.inputs),
         outputs=list(call.outputs),
-        steps=[StepEntry(run=step.run, call=step.call) for step in call.steps],
+        steps=[_step(step) for step in call.steps],
         is_last=call.is_last,
     )
+
+
+def _step(step: Step) -> StepEntry:
+    return StepEntry(
+        run=step.run,
+        call=step.call,
+        push=_exchange(step.push),
+        awaits=_exchange(step.awaits),
+    )
+
+
+def _exchange(exchange: Exchange | None) -> ExchangeEntry | None:
+    if exchange is None:
+        return None
+    return ExchangeEntry(id=exchange.id, peer=exchange.peer, tensors=list(exchange.tensors))
 
 
 def _transfer(transfer: Transfer) -> TransferEntry:

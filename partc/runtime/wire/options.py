@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import ipaddress
-
 from partc.errors import UsageError
+from partc.ir.address import is_loopback, split_address
 
 WINDOW_BYTES = 8 << 20
 """What one stream may send before the receiver answers: more than fits on the links meant here."""
@@ -57,26 +56,21 @@ def _common(max_message_bytes: int) -> Options:
 def checked_listen_address(listen: str, *, allow_remote: bool) -> str:
     """``listen`` when it is ``HOST:PORT`` and safe to offer.
 
+    Args:
+        allow_remote: others than this machine may connect: they show who they are, or the
+            network is trusted.
+
     Raises:
         UsageError: it is not an address, or others than this machine could connect.
     """
-    host, _, port = listen.rpartition(":")
-    bare = host.removeprefix("[").removesuffix("]")
-    if not bare or not port.isdigit() or int(port) > 65535:
-        raise UsageError(f"address {listen!r} is not HOST:PORT, such as 127.0.0.1:8500")
-    if not allow_remote and not _is_loopback(bare):
+    try:
+        split_address(listen)
+    except ValueError as error:
+        raise UsageError(str(error)) from error
+    if not allow_remote and not is_loopback(listen):
         raise UsageError(
             f"address {listen!r} can be reached from other machines, and requests are not "
-            "authenticated; listen on 127.0.0.1, or give --allow-remote (allow_remote=True) where "
-            "the network is trusted"
+            "authenticated; listen on 127.0.0.1, give --credentials (partc agent --init makes "
+            "them), or --allow-remote (allow_remote=True) where the network is trusted"
         )
     return listen
-
-
-def _is_loopback(host: str) -> bool:
-    if host == "localhost":
-        return True
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False
