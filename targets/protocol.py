@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
 from typing import Protocol, Self, runtime_checkable
 
 import numpy as np
 import onnx
+
+from partc.measure.conditions import Conditions
+from partc.measure.statistics import PRECISION
+from partc.measure.stopping import StoppingRule
 
 Array = np.ndarray[tuple[int, ...], np.dtype[np.generic]]
 
@@ -61,16 +65,26 @@ class Sampling:
     """How often and how densely to measure.
 
     Attributes:
-        repeats: runs of the model.
+        repeats: runs of the model after which to stop in any case.
         budget_s: seconds after which fewer runs will do, but at least 3.
         pause_s: idle time before each run. A request that comes now and then finds caches cold and
             clocks low, and takes up to half as long again as one in a dense loop: single requests
             are measured with a pause, pipelines without.
+        precision: half-width of the median's 95 % confidence interval, relative to it, at which it
+            is known well enough.
+        pinned: bind the measuring threads to processors; see `partc.measure.pinning`.
     """
 
-    repeats: int = 40
+    repeats: int = 100
     budget_s: float = 8.0
     pause_s: float = 0.05
+    precision: float = PRECISION
+    pinned: bool = True
+
+    @property
+    def rule(self) -> StoppingRule:
+        """When to stop."""
+        return StoppingRule(self.precision, self.repeats, self.budget_s)
 
 
 @dataclass(frozen=True)
@@ -81,10 +95,15 @@ class Profile:
         op_s: op -> samples of the time of the kernel that runs it, seconds, one per run; of the
             ops in one kernel only one is named.
         whole_s: samples of one run of the model without profiling, seconds.
+        settled: whether the median of ``whole_s`` is as precise as was asked for; None where the
+            backend does not say.
+        conditions: what went on on the machine meanwhile.
     """
 
     op_s: Mapping[str, tuple[float, ...]]
     whole_s: tuple[float, ...]
+    settled: bool | None = None
+    conditions: Conditions = field(default_factory=Conditions)
 
 
 class Runner(Protocol):
@@ -146,3 +165,15 @@ class Backend(Protocol):
 
     def runner(self, model: bytes | Path, settings: RunSettings) -> Runner:
         """Load a segment, from a file or from the serialised model."""
+
+
+@runtime_checkable
+class HasProviders(Protocol):
+    """A backend with several execution providers, of which a target names one."""
+
+    def detect_provider(self, provider: str) -> Detection:
+        """Whether that provider can work here.
+
+        Raises:
+            TargetError: the backend knows no provider of that name.
+        """

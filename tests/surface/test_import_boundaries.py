@@ -24,7 +24,7 @@ ALLOWED = {
         "partc.ir",
         "partc.targets",
     },
-    "targets": {"partc.targets", "partc.ir"},
+    "targets": {"partc.targets", "partc.measure", "partc.ir"},
     "passes": {
         "partc.passes",
         "partc.targets",
