@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, ClassVar, Literal
 from partc.ir.cost import MessageCost
 from partc.ir.program import Program
 from partc.ir.topology import Topology
-from partc.targets.meter import LocalMeter, Meter
-from partc.targets.registry import load_backend, load_target
+from partc.targets.here import meter_here
+from partc.targets.meter import Meter
+from partc.targets.registry import load_target
 
 if TYPE_CHECKING:
     from partc.measure.store import CostStore
@@ -38,7 +39,7 @@ class Context:
             runtime's own protocol by whoever starts the pipeline.
         seed: of sample inputs that partc draws itself.
         meters: host -> what measures on its hardware; hosts that are not named are measured on
-            this machine.
+            this machine, or known by their data sheet where that is other hardware.
     """
 
     topology: Topology
@@ -52,11 +53,11 @@ class Context:
         """What measures on the hardware of ``host``.
 
         Raises:
-            TargetError: the host's target is unknown.
+            TargetError: the host's target is unknown, or can neither be measured nor estimated.
         """
         if host in self.meters:
             return self.meters[host]
-        return LocalMeter(load_backend(load_target(self.topology.hosts[host].target).backend))
+        return meter_here(load_target(self.topology.hosts[host].target))
 
 
 @dataclass(frozen=True)

@@ -9,8 +9,18 @@ from typing import Protocol
 
 import onnx
 
+from partc.errors import TargetError
+from partc.targets.clocks import clock_of, timed
 from partc.targets.loading import open_model
-from partc.targets.protocol import Array, Backend, Detection, Profile, RunSettings, Sampling
+from partc.targets.protocol import (
+    Array,
+    Backend,
+    Detection,
+    HasProviders,
+    Profile,
+    RunSettings,
+    Sampling,
+)
 
 _WARMUP_RUNS = 3
 _FEWEST_RUNS = 3
@@ -59,11 +69,32 @@ class Meter(Protocol):
         """Seconds of each run of a segment, as the runtime runs it."""
 
 
+def detection_of(backend: Backend, provider: str = "") -> Detection:
+    """Whether a backend, with one of its execution providers, works on this machine.
+
+    Raises:
+        TargetError: the backend has no such provider, or none to choose from.
+    """
+    if not provider:
+        return backend.detect()
+    if not isinstance(backend, HasProviders):
+        raise TargetError(
+            f"backend {backend.name!r} has no execution providers to choose from; "
+            "remove provider from the target file"
+        )
+    return backend.detect_provider(provider)
+
+
 @dataclass(frozen=True)
 class LocalMeter:
-    """Measures on this machine."""
+    """Measures on this machine.
+
+    Attributes:
+        provider: which of the backend's execution providers; empty for its own choice.
+    """
 
     backend: Backend
+    provider: str = ""
 
     @property
     def backend_name(self) -> str:
@@ -77,7 +108,7 @@ class LocalMeter:
 
     def detect(self) -> Detection:
         """Whether the backend works here."""
-        return self.backend.detect()
+        return detection_of(self.backend, self.provider)
 
     def unsupported(self, model: onnx.ModelProto) -> dict[str, str]:
         """Node name -> why the backend cannot run it."""
@@ -114,7 +145,6 @@ class LocalMeter:
                 if run >= _FEWEST_RUNS and time.perf_counter() - begun > sampling.budget_s:
                     break
                 time.sleep(sampling.pause_s)
-                started = time.perf_counter()
-                runner.run(feeds)
-                samples_s.append(time.perf_counter() - started)
+                _, busy_s = timed(lambda: runner.run(feeds), clock_of(runner), settings.threads)
+                samples_s.append(busy_s)
         return tuple(samples_s)

@@ -7,8 +7,9 @@ from collections.abc import Mapping
 from partc.errors import UnsupportedOpError
 from partc.ir.program import Program
 from partc.ir.topology import Topology
-from partc.targets.meter import LocalMeter, Meter
-from partc.targets.registry import load_backend, load_target
+from partc.targets.here import meter_here
+from partc.targets.meter import Meter
+from partc.targets.registry import load_target
 
 
 def unsupported_by_host(
@@ -22,9 +23,7 @@ def unsupported_by_host(
     known: dict[tuple[str, str], Mapping[str, str]] = {}
     result: dict[str, Mapping[str, str]] = {}
     for name, host in topology.hosts.items():
-        meter = (meters or {}).get(name) or LocalMeter(
-            load_backend(load_target(host.target).backend)
-        )
+        meter = (meters or {}).get(name) or meter_here(load_target(host.target))
         key = (meter.backend_name, meter.where)
         if key not in known:
             known[key] = meter.unsupported(program.model)

@@ -9,6 +9,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TypeVar
 
+from partc.targets.clocks import ClockKind, timed
+
 _PR_SET_TIMERSLACK = 29
 _TIMER_SLACK_NS = 1000
 
@@ -27,17 +29,20 @@ def sleep_until(moment_s: float) -> None:
         time.sleep(left_s)
 
 
-def run_slowed(work: Callable[[], Result], slowdown: float, threads: int) -> tuple[Result, float]:
+def run_slowed(
+    work: Callable[[], Result], slowdown: float, threads: int, clock: ClockKind = "caller"
+) -> tuple[Result, float]:
     """Do ``work`` as a machine ``slowdown`` times slower would; the result and the seconds taken.
 
     With one thread the wait follows the CPU time of the work, so that other programs on this
     machine are not multiplied as well; with several threads only the wall time is known.
+
+    Args:
+        clock: where the work is done (`partc.targets.clocks`).
     """
     start_s = time.perf_counter()
-    busy_start_s = time.thread_time()
-    result = work()
+    result, busy_s = timed(work, clock, threads)
     end_s = time.perf_counter()
-    busy_s = time.thread_time() - busy_start_s if threads == 1 else end_s - start_s
     if slowdown > 1.0:
         use_fine_timers()
         sleep_until(end_s + (slowdown - 1.0) * busy_s)

@@ -16,6 +16,7 @@ from partc.bundle.reader import Bundle
 from partc.errors import BundleError, TargetError
 from partc.runtime.pacing import run_slowed
 from partc.runtime.transport import CallFailedError, FailureKind
+from partc.targets.clocks import clock_of
 from partc.targets.protocol import Runner, RunSettings
 from partc.targets.registry import load_backend
 
@@ -81,7 +82,12 @@ class SegmentPool:
         runner = self._runner(segment.id)
         needed = {name: feeds[name] for name in segment.inputs}
         with self._machine_before(end_s):
-            return run_slowed(lambda: runner.run(needed), self._entry.slowdown, self._entry.threads)
+            return run_slowed(
+                lambda: runner.run(needed),
+                self._entry.slowdown,
+                self._entry.threads,
+                clock_of(runner),
+            )
 
     def close(self) -> None:
         """Free all segments."""

@@ -1,4 +1,4 @@
-"""ONNX Runtime on the CPU: the backend that works on any machine."""
+"""ONNX Runtime: on the CPU the backend that works on any machine, and its other providers."""
 
 from __future__ import annotations
 
@@ -20,6 +20,12 @@ class OnnxRuntimeBackend:
         from partc.targets.onnxruntime.detect import detect
 
         return detect()
+
+    def detect_provider(self, provider: str) -> Detection:
+        """The same, of one execution provider."""
+        from partc.targets.onnxruntime.detect import detect
+
+        return detect(provider)
 
     def unsupported(self, model: onnx.ModelProto) -> dict[str, str]:
         """Ops without a schema in this build of ONNX Runtime."""

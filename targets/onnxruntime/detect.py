@@ -1,34 +1,26 @@
-"""What ONNX Runtime and which processor this machine has."""
+"""What ONNX Runtime, which of its providers and which processor this machine has."""
 
 from __future__ import annotations
 
 import platform
-from functools import cache
-from pathlib import Path
 
 import onnxruntime as ort
 
+from partc.targets.machine import gpu_names, processor_name
+from partc.targets.onnxruntime.providers import CPU, missing
 from partc.targets.protocol import Detection
 
 
-@cache
-def detect() -> Detection:
-    """Always available: partc depends on onnxruntime."""
-    return Detection(
-        available=True,
-        reason="",
-        version=ort.__version__,
-        fingerprint=f"onnxruntime-{ort.__version__}-cpu/{platform.machine()}/{_processor()}",
-    )
+def detect(provider: str = "") -> Detection:
+    """The CPU is always available, since partc depends on onnxruntime; other providers may be.
 
-
-def _processor() -> str:
-    try:
-        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
-    except OSError:
-        return platform.processor() or "unknown"
-    for key in ("model name", "Model", "Hardware"):
-        for line in lines:
-            if line.startswith(key):
-                return line.partition(":")[2].strip()
-    return platform.processor() or "unknown"
+    Raises:
+        TargetError: ONNX Runtime knows no such provider.
+    """
+    provider = provider or CPU
+    reason = missing(provider)
+    short = provider.removesuffix("ExecutionProvider").lower()
+    parts = [f"onnxruntime-{ort.__version__}-{short}", platform.machine(), processor_name()]
+    if provider != CPU:
+        parts += gpu_names()
+    return Detection(not reason, reason, ort.__version__, "/".join(parts))

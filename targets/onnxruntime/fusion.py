@@ -124,7 +124,7 @@ def optimise(model: onnx.ModelProto, settings: RunSettings) -> OptimisedModel:
             "session.optimized_model_external_initializers_min_size_in_bytes", "1024"
         )
         with loadable(model) as source:
-            open_session(source, options)
+            open_session(source, options, settings)
         optimised = onnx.load(saved, load_external_data=False)
     return OptimisedModel(Program(model=model), tuple(optimised.graph.node))
 

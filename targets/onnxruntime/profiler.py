@@ -5,15 +5,17 @@ from __future__ import annotations
 import json
 import tempfile
 import time
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import onnx
 
 from partc.errors import TargetError
+from partc.targets.clocks import ClockKind, timed
 from partc.targets.loading import loadable
 from partc.targets.onnxruntime.fusion import OptimisedModel, optimise
+from partc.targets.onnxruntime.providers import clock_for
 from partc.targets.onnxruntime.runner import first_line, open_session, session_options
 from partc.targets.protocol import Array, Profile, RunSettings, Sampling
 
@@ -38,13 +40,15 @@ def profile(
     """
     optimised = optimise(model, settings)
     with tempfile.TemporaryDirectory(prefix="partc-") as folder, loadable(model) as source:
-        plain = open_session(source, session_options(settings))
+        plain = open_session(source, session_options(settings), settings)
         options = session_options(settings)
         options.enable_profiling = True
         options.profile_file_prefix = str(Path(folder) / "profile")
-        profiled = open_session(source, options)
+        profiled = open_session(source, options, settings)
         try:
-            whole_s = _interleaved(plain, profiled, feeds, sampling, clock_of(settings))
+            whole_s = _interleaved(
+                plain, profiled, feeds, sampling, clock_for(settings), settings.threads
+            )
         except Exception as error:
             raise TargetError(
                 f"the model does not run on the sample input: {first_line(error)}; "
@@ -63,7 +67,8 @@ def _interleaved(
     profiled: Any,
     feeds: Mapping[str, Array],
     sampling: Sampling,
-    clock: Callable[[], float],
+    clock: ClockKind,
+    threads: int,
 ) -> list[float]:
     """Seconds of each run without profiling."""
     for session in (plain, profiled):
@@ -75,17 +80,11 @@ def _interleaved(
         if run >= _FEWEST_RUNS and time.perf_counter() - begun > sampling.budget_s:
             break
         time.sleep(sampling.pause_s)
-        started = clock()
-        plain.run(None, dict(feeds))
-        whole_s.append(clock() - started)
+        _, busy_s = timed(lambda: plain.run(None, dict(feeds)), clock, threads)
+        whole_s.append(busy_s)
         time.sleep(sampling.pause_s)
         profiled.run(None, dict(feeds))
     return whole_s
-
-
-def clock_of(settings: RunSettings) -> Callable[[], float]:
-    """The thread's own time where one thread does the work: waiting for a core is not its cost."""
-    return time.thread_time if settings.threads == 1 else time.perf_counter
 
 
 def _has_bodies(kernel: onnx.NodeProto) -> bool:

@@ -1,4 +1,4 @@
-"""Executes a segment with ONNX Runtime on the CPU."""
+"""Executes a segment with ONNX Runtime."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ import numpy as np
 import onnxruntime as ort
 
 from partc.errors import TargetError
+from partc.targets.onnxruntime.providers import as_asked, clock_for, refuse_fallback
 from partc.targets.protocol import Array, RunSettings
 
-PROVIDER = "CPUExecutionProvider"
 _LONGEST_MESSAGE = 300
 
 _LEVELS = {
@@ -43,17 +43,21 @@ def session_options(settings: RunSettings) -> Any:
     return options
 
 
-def open_session(model: bytes | Path, options: Any) -> Any:
-    """A session on the CPU provider.
+def open_session(model: bytes | Path, options: Any, settings: RunSettings) -> Any:
+    """A session on the provider of the settings.
 
     Raises:
+        MissingBackendError: the provider is not here, or did not start.
         TargetError: ONNX Runtime refused the model.
     """
     source = model if isinstance(model, bytes) else str(model)
+    providers = as_asked(settings)
     try:
-        return ort.InferenceSession(source, options, providers=[PROVIDER])
+        session = ort.InferenceSession(source, options, providers=providers)
     except Exception as error:  # ONNX Runtime's exceptions share no base but Exception
         raise TargetError(f"ONNX Runtime cannot load the model: {first_line(error)}") from error
+    refuse_fallback(session, settings)
+    return session
 
 
 def first_line(error: BaseException) -> str:
@@ -64,10 +68,15 @@ def first_line(error: BaseException) -> str:
 
 
 class OnnxRuntimeRunner:
-    """A loaded segment. ``run`` takes and gives arrays by tensor name."""
+    """A loaded segment. ``run`` takes and gives arrays by tensor name.
+
+    Attributes:
+        clock: where it computes (`partc.targets.clocks`).
+    """
 
     def __init__(self, model: bytes | Path, settings: RunSettings) -> None:
-        self._session: Any = open_session(model, session_options(settings))
+        self._session: Any = open_session(model, session_options(settings), settings)
+        self.clock = clock_for(settings)
         self._inputs = tuple(i.name for i in self._session.get_inputs())
         self._outputs = tuple(o.name for o in self._session.get_outputs())
 

@@ -25,14 +25,13 @@ def test_the_backend_of_the_page_compiles_a_model(
 ) -> None:
     backend = module_of(PAGE, "evaluator").BACKEND
     real = registry.load_backend
-    for user in (
-        "partc.passes.contract",
-        "partc.passes.build.segment_runs",
-        "partc.targets.support",
-        "partc.verification",
-    ):
+    monkeypatch.setattr(
+        "partc.targets.here.backend_names", lambda: (*registry.backend_names(), "evaluator")
+    )
+    for user in ("targets.here", "passes.build.segment_runs", "verification"):
         monkeypatch.setattr(
-            f"{user}.load_backend", lambda name: backend if name == "evaluator" else real(name)
+            f"partc.{user}.load_backend",
+            lambda name: backend if name == "evaluator" else real(name),
         )
     target = tmp_path / "evaluator.toml"
     target.write_text('backend = "evaluator"\n')
