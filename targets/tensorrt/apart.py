@@ -1,0 +1,98 @@
+"""Asks a worker process, and makes a sentence of whatever becomes of it."""
+
+from __future__ import annotations
+
+import json
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Callable
+from typing import Any
+
+from partc.errors import TargetError
+from partc.targets.tensorrt.flavour import Library
+
+Progress = Callable[[str, float | None], None]
+
+_LONGEST_COMPLAINT = 300
+
+
+def ask(
+    library: Library,
+    job: dict[str, Any],
+    *,
+    timeout_s: float,
+    progress: Progress | None = None,
+) -> dict[str, Any]:
+    """Have ``job`` done in a process of its own.
+
+    Raises:
+        TargetError: it could not be done, took longer than ``timeout_s``, or the process crashed
+            or was killed.
+    """
+    process = subprocess.Popen(
+        [sys.executable, "-m", "partc.targets.tensorrt.worker", library.flavour],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        errors="replace",
+    )
+    late = threading.Event()
+
+    def stop() -> None:
+        late.set()
+        process.kill()
+
+    timer = threading.Timer(timeout_s, stop)
+    timer.start()
+    complaints: list[str] = []
+    assert process.stdin and process.stdout and process.stderr
+    reader = threading.Thread(target=lambda: complaints.append(_tail(process.stderr)), daemon=True)
+    reader.start()
+    answer: dict[str, Any] = {}
+    try:
+        process.stdin.write(json.dumps(job))
+        process.stdin.close()
+        for line in process.stdout:
+            answer = json.loads(line)
+            if progress is not None and "phase" in answer:
+                progress(answer["phase"], answer["fraction"])
+        status = process.wait()
+    except (BrokenPipeError, ValueError):
+        status = process.wait()
+    finally:
+        timer.cancel()
+        if process.poll() is None:
+            process.kill()
+            process.wait()
+        reader.join(timeout=5.0)
+        process.stdout.close()
+        process.stderr.close()
+    what = f"{library.title}'s {job['job']}"
+    if late.is_set():
+        raise TargetError(f"{what} took longer than {timeout_s:g} s and was stopped")
+    if status < 0:
+        raise TargetError(f"{what} process {_death(-status)}")
+    if "error" in answer:
+        raise TargetError(answer["error"])
+    if "done" not in answer:
+        complaint = (complaints or [""])[0]
+        raise TargetError(f"{what} process ended without an answer: {complaint or 'no reason'}")
+    done: dict[str, Any] = answer["done"]
+    return done
+
+
+def _tail(stream: Any) -> str:
+    lines = [line for line in stream.read().splitlines() if line.strip()]
+    return lines[-1][-_LONGEST_COMPLAINT:] if lines else ""
+
+
+def _death(number: int) -> str:
+    name = signal.Signals(number).name
+    if number == signal.SIGKILL:
+        return "was killed (SIGKILL), perhaps for want of memory; free some and try again"
+    if number in (signal.SIGSEGV, signal.SIGABRT, signal.SIGBUS):
+        return f"crashed ({name}); check that driver and library versions fit each other"
+    return f"was ended by {name}"

@@ -1,0 +1,82 @@
+"""Builds engines, each in a process of its own."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from partc.errors import TargetError
+from partc.ir.engine import EngineRecipe, Gpu
+from partc.targets.engines import Progress
+from partc.targets.tensorrt.apart import ask
+from partc.targets.tensorrt.detect import machine_of
+from partc.targets.tensorrt.flavour import Library
+
+LONGEST_BUILD_S = 4 * 3600.0
+
+
+def builders(
+    library: Library, capabilities: tuple[str, ...] | None, defaults: tuple[str, ...] = ()
+) -> tuple[tuple[Gpu, ...], str]:
+    """GPUs that this machine can build for, and why there are none, or not more."""
+    machine = machine_of(library.flavour)
+    here = (machine.gpu,) if machine.gpu is not None else ()
+    if not library.capabilities:
+        if here and capabilities and here[0].compute_capability not in capabilities:
+            return (), (
+                f"the GPU here has compute capability {here[0].compute_capability}, and engines "
+                f"are wanted for {', '.join(capabilities)}"
+            )
+        return here, machine.reason
+    if not machine.version:
+        return (), machine.reason
+    wanted = capabilities or tuple(gpu.compute_capability for gpu in here) or defaults
+    possible = [each for each in wanted if each in library.capabilities]
+    missing = [each for each in wanted if each not in library.capabilities]
+    reason = (
+        f"{library.title} builds for compute capability {', '.join(library.capabilities)} ahead "
+        f"of time, not for {', '.join(missing)}"
+        if missing
+        else ""
+    )
+    return tuple(
+        Gpu(
+            flavour=library.flavour,
+            version=machine.version,
+            compute_capability=each,
+            platform=machine.platform,
+        )
+        for each in possible
+    ), reason
+
+
+def build(
+    library: Library,
+    model: Path,
+    recipe: EngineRecipe,
+    gpu: Gpu,
+    output: Path,
+    *,
+    timing_cache: Path | None = None,
+    progress: Progress | None = None,
+    detailed: bool = False,
+) -> None:
+    """Build a segment for ``gpu`` and write the engine to ``output``.
+
+    Raises:
+        TargetError: the segment or the recipe cannot be built, or the build was killed.
+    """
+    if recipe.flavour != library.flavour:
+        raise TargetError(f"a recipe for {recipe.flavour} is no recipe for {library.title}")
+    job = {
+        "job": "build",
+        "model": str(model),
+        "recipe": recipe.model_dump(mode="json"),
+        # TensorRT builds for the GPU that it finds; TensorRT-RTX is told.
+        "capability": gpu.compute_capability if library.capabilities else None,
+        "timing_cache": str(timing_cache) if timing_cache is not None else "",
+        "detailed": detailed,
+        "output": str(output),
+    }
+    done = ask(library, job, timeout_s=LONGEST_BUILD_S, progress=progress)
+    if not output.is_file() or output.stat().st_size != done["size_bytes"]:
+        raise TargetError(f"{library.title} wrote no whole engine to {output}")

@@ -1,0 +1,136 @@
+"""Builds an engine. Runs in a worker process."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from partc.errors import TargetError
+from partc.ir.engine import EngineRecipe
+from partc.targets.tensorrt.flavour import Library
+from partc.targets.tensorrt.log import make_logger, sentence
+
+Progress = Callable[[str, float | None], None]
+
+
+def build_engine(
+    library: Library,
+    model: Path,
+    recipe: EngineRecipe,
+    *,
+    capability: str | None,
+    timing_cache: bytes,
+    detailed: bool,
+    progress: Progress,
+) -> tuple[bytes, bytes]:
+    """The engine and the timing cache after it.
+
+    Precision is what the ONNX says: the network is strongly typed, and TF32 is off, so that an
+    engine computes in float32 what the model computes in float32.
+
+    Args:
+        capability: the compute capability to build for; None for the GPU that is here.
+        detailed: keep in the engine which ops each layer is made of.
+
+    Raises:
+        TargetError: the model or the recipe cannot be built.
+    """
+    trt = library.load()
+    logger = make_logger(trt)
+    builder = trt.Builder(logger)
+    network = builder.create_network(1 << int(trt.NetworkDefinitionCreationFlag.STRONGLY_TYPED))
+    parser = trt.OnnxParser(network, logger)
+    if not parser.parse_from_file(str(model)):
+        texts = [parser.get_error(i).desc() for i in range(parser.num_errors)]
+        raise TargetError(
+            f"{library.title} cannot read the segment: {sentence(texts or logger.errors)}"
+        )
+    config = builder.create_builder_config()
+    _configure(trt, library, config, recipe, capability)
+    config.profiling_verbosity = (
+        trt.ProfilingVerbosity.DETAILED if detailed else trt.ProfilingVerbosity.LAYER_NAMES_ONLY
+    )
+    if any(-1 in network.get_input(i).shape for i in range(network.num_inputs)):
+        config.add_optimization_profile(_profile(library, builder, network, recipe))
+    if library.flavour == "tensorrt":
+        config.set_timing_cache(config.create_timing_cache(timing_cache), ignore_mismatch=False)
+    config.progress_monitor = _monitor(trt, progress)
+    plan = builder.build_serialized_network(network, config)
+    if plan is None:
+        raise TargetError(f"{library.title} cannot build the segment: {sentence(logger.errors)}")
+    timings = b""
+    if library.flavour == "tensorrt":
+        cache = config.get_timing_cache()
+        timings = bytes(cache.serialize()) if cache is not None else b""
+    return bytes(plan), timings
+
+
+def _configure(
+    trt: Any, library: Library, config: Any, recipe: EngineRecipe, capability: str | None
+) -> None:
+    config.clear_flag(trt.BuilderFlag.TF32)
+    config.builder_optimization_level = recipe.optimization_level
+    if recipe.workspace_mib is not None:
+        config.set_memory_pool_limit(trt.MemoryPoolType.WORKSPACE, recipe.workspace_mib << 20)
+    if recipe.hardware_compatibility == "ampere_plus":
+        config.hardware_compatibility_level = trt.HardwareCompatibilityLevel.AMPERE_PLUS
+    if recipe.version_compatible:
+        config.set_flag(trt.BuilderFlag.VERSION_COMPATIBLE)
+    if recipe.dla_core is not None:
+        config.default_device_type = trt.DeviceType.DLA
+        config.DLA_core = recipe.dla_core
+        config.set_flag(trt.BuilderFlag.GPU_FALLBACK)
+    if capability is not None:
+        if capability not in library.capabilities:
+            raise TargetError(
+                f"{library.title} cannot build for compute capability {capability} from elsewhere"
+            )
+        name = "SM" + capability.replace(".", "")
+        config.num_compute_capabilities = 1
+        config.set_compute_capability(getattr(trt.ComputeCapability, name), 0)
+
+
+def _profile(library: Library, builder: Any, network: Any, recipe: EngineRecipe) -> Any:
+    profile = builder.create_optimization_profile()
+    for i in range(network.num_inputs):
+        tensor = network.get_input(i)
+        if tensor.is_shape_tensor:
+            raise TargetError(
+                f"input {tensor.name!r} decides shapes, which engines take only from the host; "
+                "pin the op that reads it to another host, or fix the dimensions with --shape"
+            )
+        if -1 not in tensor.shape:
+            continue
+        if tensor.name not in recipe.shapes:
+            raise TargetError(
+                f"the recipe names no shapes for input {tensor.name!r}, which is open"
+            )
+        wanted = recipe.shapes[tensor.name]
+        profile.set_shape(tensor.name, tuple(wanted.min), tuple(wanted.opt), tuple(wanted.max))
+    return profile
+
+
+def _monitor(trt: Any, progress: Progress) -> Any:
+    class Monitor(trt.IProgressMonitor):  # type: ignore[misc, name-defined]
+        """Passes on the outermost phase, which is what people can follow."""
+
+        def __init__(self) -> None:
+            trt.IProgressMonitor.__init__(self)
+            self.steps: dict[str, int] = {}
+
+        def phase_start(self, phase_name: str, parent_phase: str | None, num_steps: int) -> None:
+            if parent_phase is None:
+                self.steps[phase_name] = max(num_steps, 1)
+                progress(phase_name, 0.0)
+
+        def step_complete(self, phase_name: str, step: int) -> bool:
+            if phase_name in self.steps:
+                progress(phase_name, min(1.0, (step + 1) / self.steps[phase_name]))
+            return True
+
+        def phase_finish(self, phase_name: str) -> None:
+            if phase_name in self.steps:
+                progress(phase_name, 1.0)
+
+    return Monitor()

@@ -1,0 +1,67 @@
+"""TensorRT and TensorRT-RTX: two libraries of one API, with formats of their own."""
+
+from __future__ import annotations
+
+import importlib
+from dataclasses import dataclass
+from typing import Any
+
+from partc.errors import MissingBackendError
+from partc.ir.engine import Flavour
+
+
+@dataclass(frozen=True)
+class Library:
+    """One of the two.
+
+    Attributes:
+        flavour: as recipes and keys name it.
+        backend: as targets name it.
+        module: its Python module.
+        title: for people.
+        install: what to do where the module is missing.
+        capabilities: compute capabilities that it can build for without such a GPU.
+    """
+
+    flavour: Flavour
+    backend: str
+    module: str
+    title: str
+    install: str
+    capabilities: tuple[str, ...] = ()
+
+    def load(self) -> Any:
+        """Import it. Call this in a worker process alone, or where a GPU was found: some builds
+        end the process where there is none.
+
+        Raises:
+            MissingBackendError: it cannot be imported.
+        """
+        try:
+            return importlib.import_module(self.module)
+        except (ImportError, OSError) as error:
+            reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+            raise MissingBackendError(
+                f"{self.title} cannot be imported ({reason}); {self.install}"
+            ) from error
+
+
+TENSORRT = Library(
+    flavour="tensorrt",
+    backend="tensorrt",
+    module="tensorrt",
+    title="TensorRT",
+    install="install it with JetPack on a Jetson, else from developer.nvidia.com/tensorrt or with "
+    "pip install tensorrt (version 10.3 or later), on the machine with the GPU",
+)
+
+TENSORRT_RTX = Library(
+    flavour="tensorrt_rtx",
+    backend="tensorrt-rtx",
+    module="tensorrt_rtx",
+    title="TensorRT-RTX",
+    install="pip install 'partc[tensorrt-rtx]'",
+    capabilities=("7.5", "8.0", "8.6", "8.9", "12.0", "12.1"),
+)
+
+LIBRARIES: dict[str, Library] = {each.flavour: each for each in (TENSORRT, TENSORRT_RTX)}
