@@ -34,6 +34,7 @@ class Hardware(BaseModel):
         price_usd: of one, in US dollars.
         recognised_by: a machine is this hardware if one of these texts is in the name of its
             processor, board or GPU, whatever the case; empty for hardware that any machine is.
+        typical: stands for machines of a kind and for none in particular: no machine is it.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -57,6 +58,7 @@ class Hardware(BaseModel):
     power_rx_w: Watts | None = None
     price_usd: Price | None = None
     recognised_by: tuple[Text, ...] = ()
+    typical: bool = False
 
     @model_validator(mode="after")
     def _is_consistent(self) -> Self:

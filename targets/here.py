@@ -37,6 +37,11 @@ def why_other_hardware(target: Target, names: Sequence[str] | None = None) -> st
         names: of the machine's processor, board and GPUs; this machine's if not given.
     """
     wanted = target.hardware.recognised_by
+    if target.hardware.typical:
+        return (
+            f"{target.name} stands for {target.hardware.product or 'machines of a kind'} and for no "
+            "machine in particular; onnxruntime-cpu is the target that is measured here"
+        )
     if not wanted:
         return ""
     names = machine_names() if names is None else names
