@@ -21,7 +21,8 @@ from partc.pipeline_text import read_passes, written
 from partc.suggest import unknown_name
 
 DEFAULT_PIPELINE = (
-    "infer-shapes,fold-constants,group-blocks,annotate-costs,measure-codecs,partition,split,verify"
+    "infer-shapes,fold-constants,group-blocks,annotate-costs,measure-codecs,refine-costs,"
+    "partition,split,verify"
 )
 
 Observer = Callable[["PassEvent"], None]

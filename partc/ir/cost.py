@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Literal
 
 from partc.errors import PassError
+from partc.ir.refinement import Refinement
 
 Provenance = Literal["measured", "scaled", "imported", "estimated"]
 
@@ -76,12 +77,19 @@ class CostTable:
         segment_fixed_s: host name -> seconds that running one more segment costs there.
         whole_s: host name -> measured (scaled) time of the whole model there, seconds.
         message: what a message costs on top of any link.
+        corrections: tensor -> receiving host -> what its arrival there costs whatever its size,
+            seconds, as measured segments showed.
+        segments: (host, ops) -> what a segment costs there as a whole, where it was measured.
+        refinement: how the corrections were found.
     """
 
     costs: Mapping[str, Mapping[str, Cost]]
     segment_fixed_s: Mapping[str, float]
     whole_s: Mapping[str, float]
     message: MessageCost
+    corrections: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
+    segments: Mapping[tuple[str, tuple[str, ...]], Cost] = field(default_factory=dict)
+    refinement: Refinement | None = None
 
     def of(self, block: str, host: str) -> Cost:
         """The cost of ``block`` on ``host``.

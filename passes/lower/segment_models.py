@@ -79,6 +79,9 @@ def _constant_ops_of(program: Program, ops: list[Op]) -> list[Op]:
 def _predicted_s(program: Program, segment: Segment) -> float:
     if program.costs is None or program.blocks is None:
         return 0.0
+    measured = program.costs.segments.get((segment.host, segment.ops))
+    if measured is not None:
+        return measured.median_s
     blocks = {program.block_of[op].name for op in segment.ops}
     compute_s = sum(program.costs.of(block, segment.host).median_s for block in sorted(blocks))
     return compute_s + program.costs.segment_fixed_s[segment.host]

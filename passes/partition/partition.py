@@ -8,7 +8,7 @@ from typing import ClassVar, Literal
 from partc.ir.plan import Certificate, Plan, Strategy
 from partc.ir.program import Program
 from partc.ir.topology import Topology
-from partc.optimizer import Problem, Solution, baselines, minimum_cut, simulate, solve
+from partc.optimizer import Problem, Solution, baselines, minimum_cut, simulate
 from partc.optimizer.cutting import why_not_a_cut
 from partc.passes.contract import Context, Pass, PassResult
 from partc.passes.lower.schedule import root_host
@@ -16,7 +16,7 @@ from partc.passes.partition.bandwidth import judge, sweep
 from partc.passes.partition.losses import LossMeter
 from partc.passes.partition.pareto import make_front, pareto_objectives
 from partc.passes.partition.portfolio import make_portfolio, op_placement
-from partc.passes.partition.problem import placement_problem
+from partc.passes.partition.solving import solve_with_losses
 from partc.passes.partition.transfers import transfers_of
 
 OPTIMAL = "optimal"
@@ -53,7 +53,14 @@ class Partition(Pass):
         losses = None
         if program.codecs is not None:
             losses = LossMeter(program, context.seed, context.progress)
-        problem, solution = self._solve(program, topology, losses)
+        problem, solution = solve_with_losses(
+            program,
+            topology,
+            objective=self.objective,
+            losses=losses,
+            time_limit_s=self.time_limit,
+            gap=self.gap,
+        )
         simple = baselines(problem)
         of = topology.constraints.energy_hosts
         strategies = [_strategy(name, plan, of) for name, plan in simple.items()]
@@ -87,20 +94,6 @@ class Partition(Pass):
             f"gap {certificate.gap:.2g}, {certificate.solver}, {certificate.solve_s:.2f} s"
         )
         return PassResult(replace(program, plan=plan, portfolio=portfolio), True, (said,))
-
-    def _solve(
-        self, program: Program, topology: Topology, losses: LossMeter | None
-    ) -> tuple[Problem, Solution]:
-        """Solve, measure the losses that the plan rests on, and solve again until all are known.
-
-        An unknown loss counts as 0, so the problem is never harder than the true one; a plan
-        whose losses are all measured is therefore optimal for the true one.
-        """
-        while True:
-            problem = placement_problem(program, topology, objective=self.objective, losses=losses)
-            solution = solve(problem, time_limit_s=self.time_limit, gap=self.gap).require_plan()
-            if losses is None or not losses.learn((t.tensor, t.codec) for t in solution.transfers):
-                return problem, solution
 
     def _topology(self, context: Context) -> Topology:
         topology = context.topology

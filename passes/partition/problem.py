@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 from partc.errors import PassError
 from partc.ir.cost import Cost
@@ -73,7 +74,7 @@ def placement_problem(
             )
             for block in program.blocks
         ),
-        tensors=tuple(_tensor(program, name, losses) for name in tensors),
+        tensors=tuple(_tensor(program, topology, name, losses) for name in tensors),
         weights=tuple(Weight(name=name, size_bytes=program.weights[name]) for name in weights),
         inputs={name: topology.input_home(name) for name in program.inputs},
         outputs={name: topology.output_home(name) for name in program.outputs},
@@ -95,10 +96,11 @@ def _cost_s(
     return seconds
 
 
-def _tensor(program: Program, name: str, losses: LossMeter | None) -> Tensor:
+def _tensor(program: Program, topology: Topology, name: str, losses: LossMeter | None) -> Tensor:
     size_bytes = program.tensor(name).size_bytes
+    fixed = _message_of(program, topology, name)
     if program.codecs is None:
-        return Tensor(name=name, size_bytes=size_bytes)
+        return Tensor(name=name, size_bytes=size_bytes, **fixed)
     ratios = program.codecs.ratios.get(name, {})
     codecs: dict[str, TensorCodec | None] = {}
     for codec in program.codecs.costs:
@@ -107,7 +109,32 @@ def _tensor(program: Program, name: str, losses: LossMeter | None) -> Tensor:
             continue
         loss = losses.known(name, codec) if losses is not None else None
         codecs[codec] = TensorCodec(ratio=ratios[codec], loss=loss or 0.0)
-    return Tensor(name=name, size_bytes=size_bytes, codecs=codecs)
+    return Tensor(name=name, size_bytes=size_bytes, codecs=codecs, **fixed)
+
+
+def _message_of(program: Program, topology: Topology, name: str) -> dict[str, Any]:
+    """What the arrival of a tensor costs where that is not simply a message of its own.
+
+    Inputs that arise on one host go with the first of them, and outputs that are wanted on one
+    host with the first of those. What measured plans showed replaces either.
+    """
+    assert program.costs is not None
+    shares = _rides_along(name, program.inputs, topology.input_home) or _rides_along(
+        name, program.outputs, topology.output_home
+    )
+    known = program.costs.corrections.get(name)
+    if known is None:
+        return {"shares_message": True} if shares else {}
+    if len(topology.hosts) > 2 or topology.bus:
+        return {"extra_s": dict(known), "shares_message": shares}
+    one, other = topology.hosts
+    link = topology.link_between(one, other)
+    extra_s = {host: _latency_s(program, topology, link, host) for host in (one, other)}
+    return {"shares_message": True, "extra_s": extra_s | dict(known)}
+
+
+def _rides_along(name: str, group: Sequence[str], home: Callable[[str], str]) -> bool:
+    return name in group and name != next(each for each in group if home(each) == home(name))
 
 
 def _codecs(program: Program) -> tuple[Codec, ...]:

@@ -1,0 +1,1 @@
+"""Measuring the segments of plans, and correcting the costs that plans are chosen by."""

@@ -1,0 +1,124 @@
+"""The latency of a plan from the times of its segments and the messages that really travel."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+
+from partc.ir.cost import CostTable
+from partc.ir.program import Program
+from partc.ir.segment import Call, Segment
+from partc.ir.topology import Topology
+from partc.optimizer import Op, Problem, Tensor, evaluate, simulate
+from partc.optimizer.evaluation import CodecChoice
+
+
+@dataclass(frozen=True)
+class Message:
+    """Tensors that one host sends another at once."""
+
+    sender: str
+    receiver: str
+    tensors: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Forecast:
+    """What one request takes.
+
+    Attributes:
+        latency_s: everything one after the other.
+        simulated_s: hosts and links side by side.
+        arrival_s: (tensor, receiver) -> what its arrival costs whatever its size: the message,
+            for the first tensor in it, and nothing for those that ride along.
+    """
+
+    latency_s: float
+    simulated_s: float
+    arrival_s: Mapping[tuple[str, str], float]
+
+
+def messages_of(calls: Iterable[Call]) -> list[Message]:
+    """Every message of a request that carries tensors."""
+    found: list[Message] = []
+    for call in calls:
+        if call.caller is not None:
+            found.append(Message(call.caller, call.host, call.inputs))
+            found.append(Message(call.host, call.caller, call.outputs))
+        for step in call.steps:
+            if step.push is not None:
+                found.append(Message(call.host, step.push.peer, step.push.tensors))
+    return [message for message in found if message.tensors]
+
+
+def forecast(
+    problem: Problem,
+    program: Program,
+    topology: Topology,
+    segments: Iterable[Segment],
+    calls: Iterable[Call],
+    seconds: Mapping[str, float],
+    codecs: CodecChoice,
+) -> Forecast:
+    """The latency of a plan.
+
+    Args:
+        problem: the placement problem that the plan solves; its links and codecs are used.
+        seconds: segment id -> what the segment takes on its host, with all that it takes to begin.
+        codecs: how tensors travel.
+    """
+    assert program.costs is not None
+    arrival_s: dict[tuple[str, str], float] = {}
+    for message in messages_of(calls):
+        fixed_s = message_fixed_s(program.costs, topology, message.sender, message.receiver)
+        for position, tensor in enumerate(message.tensors):
+            arrival_s.setdefault((tensor, message.receiver), 0.0 if position else fixed_s)
+    sizes = {tensor.name: tensor for tensor in problem.tensors}
+    read = {tensor for segment in segments for tensor in segment.inputs}
+    written = {tensor for segment in segments for tensor in segment.outputs}
+    names = dict.fromkeys((*program.inputs, *program.outputs, *sorted(read | written)))
+    plan = Problem(
+        hosts=problem.hosts,
+        links=problem.links,
+        bus=problem.bus,
+        codecs=problem.codecs,
+        ops=tuple(
+            Op(
+                name=segment.id,
+                inputs=segment.inputs,
+                outputs=segment.outputs,
+                cost_s={segment.host: seconds[segment.id]},
+            )
+            for segment in segments
+        ),
+        tensors=tuple(
+            Tensor(
+                name=name,
+                size_bytes=sizes[name].size_bytes,
+                codecs=sizes[name].codecs,
+                shares_message=True,
+                extra_s={
+                    host: arrival_s[name, host]
+                    for host in topology.hosts
+                    if (name, host) in arrival_s
+                },
+            )
+            for name in names
+        ),
+        inputs=problem.inputs,
+        outputs=problem.outputs,
+    )
+    placement = {segment.id: segment.host for segment in segments}
+    sequential = evaluate(plan, placement, codecs)
+    return Forecast(
+        latency_s=sequential.latency_s,
+        simulated_s=simulate(plan, placement, codecs).latency_s,
+        arrival_s=arrival_s,
+    )
+
+
+def message_fixed_s(costs: CostTable, topology: Topology, sender: str, receiver: str) -> float:
+    """Seconds of a message without tensors: half a round trip, and the runtime's own work."""
+    way = topology.link_between(sender, receiver)
+    fixed_s = costs.message.fixed_s if way.fixed_ms is None else way.fixed_ms * 1e-3
+    return way.rtt_ms * 0.5e-3 + fixed_s

@@ -1,0 +1,153 @@
+"""Times of segments, measured beside the whole model so that a machine's moods cancel."""
+
+from __future__ import annotations
+
+import hashlib
+import statistics
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
+
+from partc.errors import TargetError
+from partc.ir.cost import Cost
+from partc.ir.program import Array, Program
+from partc.ir.segment import Segment
+from partc.measure.signature import block_signature
+from partc.measure.statistics import summarise
+from partc.passes.contract import Context
+from partc.passes.ingest.sample import sample_feeds
+from partc.targets.meter import Meter
+from partc.targets.protocol import RunSettings, Sampling
+from partc.targets.reference import open_reference
+from partc.targets.settings import run_settings
+
+_TURNS = 3
+
+
+@dataclass(frozen=True)
+class SegmentTimes:
+    """What was measured of one plan.
+
+    Attributes:
+        costs: (host, ops) -> what the segment costs on its host.
+        drift: how many times longer the whole model takes now than its stored cost says.
+    """
+
+    costs: Mapping[tuple[str, tuple[str, ...]], Cost]
+    drift: float
+
+
+class SegmentMeter:
+    """Measures segments as the runtime runs them; each once, and from the store where it can.
+
+    A machine that others share is a third faster in one minute than in the next. Segments take
+    turns with the whole model, and their time is given in units of the whole model's known time,
+    so that what is compared was measured under the same conditions.
+    """
+
+    def __init__(self, program: Program, context: Context, sampling: Sampling) -> None:
+        self._program = program
+        self._context = context
+        self._sampling = sampling
+        self._known: dict[tuple[str, RunSettings, tuple[str, ...]], Cost] = {}
+        self._held: dict[str, Array] = {}
+        self._drifts: list[float] = []
+
+    def measure(self, segments: Iterable[Segment]) -> SegmentTimes:
+        """Time every segment that can be timed; a host that cannot be measured is left out."""
+        segments = tuple(segments)
+        costs: dict[tuple[str, tuple[str, ...]], Cost] = {}
+        for host in dict.fromkeys(segment.host for segment in segments):
+            mine = [segment for segment in segments if segment.host == host]
+            slowdown = self._context.topology.hosts[host].slowdown
+            for segment, cost in self._of_host(host, mine, segments):
+                costs[host, segment.ops] = cost.scaled(slowdown)
+        return SegmentTimes(costs, statistics.median(self._drifts) if self._drifts else 1.0)
+
+    def _of_host(
+        self, host: str, mine: list[Segment], every: tuple[Segment, ...]
+    ) -> list[tuple[Segment, Cost]]:
+        meter = self._context.meter(host)
+        settings = run_settings(self._context.topology.hosts[host])
+        place = f"{meter.backend_name} {meter.where}"
+        fingerprint = meter.detect().fingerprint
+        keys = {s.id: self._store_key(s, host, fingerprint, settings) for s in mine}
+        if self._context.store is not None:
+            found = self._context.store.find(keys.values())
+            for segment in mine:
+                if keys[segment.id] in found:
+                    self._known[place, settings, segment.ops] = found[keys[segment.id]]
+        missing = [s for s in mine if (place, settings, s.ops) not in self._known]
+        if missing:
+            try:
+                fresh = self._measured(host, meter, settings, missing, every)
+            except TargetError:
+                fresh = {}
+            for segment in missing:
+                if segment.id in fresh:
+                    self._known[place, settings, segment.ops] = fresh[segment.id]
+            if self._context.store is not None and fresh:
+                self._context.store.add({keys[name]: cost for name, cost in fresh.items()})
+        return [
+            (segment, self._known[place, settings, segment.ops])
+            for segment in mine
+            if (place, settings, segment.ops) in self._known
+        ]
+
+    def _measured(
+        self,
+        host: str,
+        meter: Meter,
+        settings: RunSettings,
+        missing: list[Segment],
+        every: tuple[Segment, ...],
+    ) -> dict[str, Cost]:
+        assert self._program.costs is not None
+        slowdown = self._context.topology.hosts[host].slowdown
+        known_s = self._program.costs.whole_s[host] / slowdown
+        feeds = self._tensors(every)
+        turn = replace(
+            self._sampling,
+            repeats=max(3, self._sampling.repeats // _TURNS),
+            budget_s=self._sampling.budget_s / _TURNS,
+        )
+        whole: list[float] = []
+        samples: dict[str, list[float]] = {segment.id: [] for segment in missing}
+        for _ in range(_TURNS):
+            whole += meter.run_times(self._program.model, feeds, settings, turn)
+            for segment in missing:
+                assert segment.model is not None
+                given = {name: feeds[name] for name in segment.inputs}
+                samples[segment.id] += meter.run_times(segment.model, given, settings, turn)
+        drift = statistics.median(whole) / known_s
+        self._drifts.append(drift)
+        return {name: summarise(row, 1.0 / drift) for name, row in samples.items()}
+
+    def _tensors(self, segments: tuple[Segment, ...]) -> dict[str, Array]:
+        """Everything that the segments read, from a run of them on the sample input."""
+        if not self._held:
+            self._held.update(sample_feeds(self._program, self._context.seed))
+        for segment in segments:
+            if all(name in self._held for name in segment.outputs):
+                continue
+            assert segment.model is not None
+            with open_reference(segment.model) as runner:
+                self._held.update(runner.run(self._held))
+        return self._held
+
+    def _store_key(
+        self, segment: Segment, host: str, fingerprint: str, settings: RunSettings
+    ) -> str:
+        """Times are in units of the whole model's known time, so that belongs to the key."""
+        assert self._program.costs is not None
+        whole_s = self._program.costs.whole_s[host] / self._context.topology.hosts[host].slowdown
+        blocks = dict.fromkeys(self._program.block_of[op].name for op in segment.ops)
+        by_name = {block.name: block for block in self._program.blocks or ()}
+        digest = hashlib.sha256()
+        for name in blocks:
+            digest.update(block_signature(self._program, by_name[name]).encode())
+        digest.update(f"|{len(segment.inputs)}|{len(segment.outputs)}".encode())
+        pause_ms = self._sampling.pause_s * 1e3
+        return (
+            f"segment|{digest.hexdigest()}|{fingerprint}|{settings.threads}|"
+            f"{settings.optimization}|pause {pause_ms:g} ms|whole {whole_s:.9g} s"
+        )
