@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Mapping
+from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import Protocol
 
 import onnx
 
 from partc.errors import TargetError
+from partc.measure.pinning import pinned
+from partc.measure.sampling import Measurement, measure
 from partc.targets.clocks import clock_of, timed
 from partc.targets.loading import open_model
 from partc.targets.protocol import (
@@ -21,9 +23,6 @@ from partc.targets.protocol import (
     RunSettings,
     Sampling,
 )
-
-_WARMUP_RUNS = 3
-_FEWEST_RUNS = 3
 
 
 class Meter(Protocol):
@@ -136,15 +135,21 @@ class LocalMeter:
         sampling: Sampling,
     ) -> tuple[float, ...]:
         """Seconds of each run of a segment, as the runtime runs it."""
-        samples_s: list[float] = []
-        with open_model(model, self.backend, settings) as runner:
-            for _ in range(_WARMUP_RUNS):
-                runner.run(feeds)
-            begun = time.perf_counter()
-            for run in range(max(sampling.repeats, _FEWEST_RUNS)):
-                if run >= _FEWEST_RUNS and time.perf_counter() - begun > sampling.budget_s:
-                    break
-                time.sleep(sampling.pause_s)
-                _, busy_s = timed(lambda: runner.run(feeds), clock_of(runner), settings.threads)
-                samples_s.append(busy_s)
-        return tuple(samples_s)
+        return self.measure_runs(model, feeds, settings, sampling).samples_s
+
+    def measure_runs(
+        self,
+        model: onnx.ModelProto,
+        feeds: Mapping[str, Array],
+        settings: RunSettings,
+        sampling: Sampling,
+    ) -> Measurement:
+        """As `run_times`, and whether they settled and what went on on the machine."""
+        pinning = pinned(settings.threads) if sampling.pinned else nullcontext()
+        with pinning, open_model(model, self.backend, settings) as runner:
+            clock = clock_of(runner)
+
+            def run() -> float:
+                return timed(lambda: runner.run(feeds), clock, settings.threads)[1]
+
+            return measure(run, sampling.rule, sampling.pause_s)

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import json
 import tempfile
-import time
 from collections.abc import Collection, Iterator, Mapping
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
 import onnx
 
 from partc.errors import TargetError
+from partc.measure.pinning import pinned
+from partc.measure.sampling import Measurement, measure
 from partc.targets.clocks import ClockKind, timed
 from partc.targets.loading import loadable
 from partc.targets.onnxruntime.fusion import OptimisedModel, optimise
@@ -19,8 +21,6 @@ from partc.targets.onnxruntime.providers import clock_for
 from partc.targets.onnxruntime.runner import first_line, open_session, session_options
 from partc.targets.protocol import Array, Profile, RunSettings, Sampling
 
-_WARMUP_RUNS = 3
-_FEWEST_RUNS = 3
 _KERNEL_SUFFIX = "_kernel_time"
 
 
@@ -39,14 +39,18 @@ def profile(
         TargetError: the model does not run on ``feeds``.
     """
     optimised = optimise(model, settings)
-    with tempfile.TemporaryDirectory(prefix="partc-") as folder, loadable(model) as source:
+    with (
+        tempfile.TemporaryDirectory(prefix="partc-") as folder,
+        loadable(model) as source,
+        pinned(settings.threads) if sampling.pinned else nullcontext(),
+    ):
         plain = open_session(source, session_options(settings), settings)
         options = session_options(settings)
         options.enable_profiling = True
         options.profile_file_prefix = str(Path(folder) / "profile")
         profiled = open_session(source, options, settings)
         try:
-            whole_s = _interleaved(
+            whole = _interleaved(
                 plain, profiled, feeds, sampling, clock_for(settings), settings.threads
             )
         except Exception as error:
@@ -58,8 +62,14 @@ def profile(
             written = Path(profiled.end_profiling())
         events = json.loads(written.read_text(encoding="utf-8"))
     bodied = {kernel.name for kernel in optimised.kernels if _has_bodies(kernel)}
-    runs = list(kernels_of_runs(events, bodied))[_WARMUP_RUNS:]
-    return Profile(op_s=op_samples(runs, optimised), whole_s=tuple(whole_s))
+    first, count = whole.first_run, len(whole.samples_s)
+    runs = list(kernels_of_runs(events, bodied))[first : first + count]
+    return Profile(
+        op_s=op_samples(runs, optimised),
+        whole_s=whole.samples_s,
+        settled=whole.settled,
+        conditions=whole.conditions,
+    )
 
 
 def _interleaved(
@@ -69,22 +79,15 @@ def _interleaved(
     sampling: Sampling,
     clock: ClockKind,
     threads: int,
-) -> list[float]:
-    """Seconds of each run without profiling."""
-    for session in (plain, profiled):
-        for _ in range(_WARMUP_RUNS):
-            session.run(None, dict(feeds))
-    whole_s: list[float] = []
-    begun = time.perf_counter()
-    for run in range(max(sampling.repeats, _FEWEST_RUNS)):
-        if run >= _FEWEST_RUNS and time.perf_counter() - begun > sampling.budget_s:
-            break
-        time.sleep(sampling.pause_s)
-        _, busy_s = timed(lambda: plain.run(None, dict(feeds)), clock, threads)
-        whole_s.append(busy_s)
-        time.sleep(sampling.pause_s)
-        profiled.run(None, dict(feeds))
-    return whole_s
+) -> Measurement:
+    """Runs without profiling, each followed by one with it."""
+
+    def run() -> float:
+        return timed(lambda: plain.run(None, dict(feeds)), clock, threads)[1]
+
+    return measure(
+        run, sampling.rule, sampling.pause_s, beside=lambda: profiled.run(None, dict(feeds))
+    )
 
 
 def _has_bodies(kernel: onnx.NodeProto) -> bool:
