@@ -35,14 +35,17 @@ class Simulation:
 
 
 @dataclass
-class _Task:
+class Task:
+    """Work for one resource that waits for other work."""
+
     what: str
     resource: str
     seconds: float
     waiting_for: int = 0
-    then: list[_Task] = field(default_factory=list)
+    then: list[Task] = field(default_factory=list)
 
-    def after(self, other: _Task) -> None:
+    def after(self, other: Task) -> None:
+        """Wait for another task."""
         other.then.append(self)
         self.waiting_for += 1
 
@@ -62,14 +65,14 @@ def simulate(
     for op in problem.ops:
         if placement[op.name] not in op.cost_s:
             raise UsageError(f"Op {op.name!r} cannot run on host {placement[op.name]!r}.")
-    return _run(_tasks(problem, placement, evaluation.transfers))
+    return run_tasks(_tasks(problem, placement, evaluation.transfers))
 
 
 def _tasks(
     problem: Problem, placement: Mapping[str, str], transfers: tuple[Transfer, ...]
-) -> list[_Task]:
-    tasks: list[_Task] = []
-    arrival: dict[tuple[str, str], _Task] = {}
+) -> list[Task]:
+    tasks: list[Task] = []
+    arrival: dict[tuple[str, str], Task] = {}
     hops: dict[str, list[Transfer]] = {}
     for transfer in transfers:
         hops.setdefault(transfer.tensor, []).append(transfer)
@@ -78,16 +81,16 @@ def _tasks(
     def port(host: str) -> str:
         return host if serial else f"{host}:bus"
 
-    def add(what: str, resource: str, seconds: float, *before: _Task | None) -> _Task:
-        task = _Task(what, resource, seconds)
+    def add(what: str, resource: str, seconds: float, *before: Task | None) -> Task:
+        task = Task(what, resource, seconds)
         for other in before:
             if other is not None:
                 task.after(other)
         tasks.append(task)
         return task
 
-    def send(tensor: str, made: _Task | None) -> None:
-        put: _Task | None = None
+    def send(tensor: str, made: Task | None) -> None:
+        put: Task | None = None
         for hop in hops.get(tensor, []):
             ready = arrival.get((tensor, hop.source), made)
             if problem.bus is None:
@@ -117,7 +120,8 @@ def _tasks(
     return tasks
 
 
-def _run(tasks: list[_Task]) -> Simulation:
+def run_tasks(tasks: list[Task]) -> Simulation:
+    """Run tasks on resources that each do one thing at a time, in order of arrival."""
     queues: dict[str, list[tuple[float, int]]] = {task.resource: [] for task in tasks}
     busy: dict[str, bool] = dict.fromkeys(queues, False)
     position = {id(task): index for index, task in enumerate(tasks)}
