@@ -21,6 +21,7 @@ from partc.cli.console import (
     read_arrays,
     write_arrays,
 )
+from partc.cli.credentials import credentials_option
 
 
 @click.command("run")
@@ -57,6 +58,7 @@ from partc.cli.console import (
     "--fallback", type=click.Choice(["preload", "lazy", "none"]), default="preload",
     show_default=True, help="When to load what finishes a request if a host fails.",
 )  # fmt: skip
+@credentials_option
 @json_option
 @quiet_option
 def command(
@@ -72,6 +74,7 @@ def command(
     server_slowdown: float | None,
     deadline: float | None,
     fallback: Literal["preload", "lazy", "none"],
+    credentials: Path | None,
     as_json: bool,
     quiet: bool,
 ) -> None:
@@ -83,6 +86,7 @@ def command(
     from partc.bundle.reader import Bundle
     from partc.errors import UsageError
     from partc.report.answers import print_answer, summarise_run
+    from partc.runtime.credentials import find_credentials
     from partc.runtime.device import open_bundle
     from partc.runtime.local import LocalDeployment
     from partc.runtime.server import parse_addresses
@@ -100,15 +104,20 @@ def command(
         if local:
             if addresses:
                 raise UsageError("--local chooses the addresses itself; leave --address out")
+            if credentials is not None:
+                raise UsageError("--local stays on this machine; leave --credentials out")
             local_hosts = LocalDeployment(bundle, deadline_s=deadline, fallback=fallback)
             deployment = stack.enter_context(local_hosts).deployment
         else:
+            given = parse_addresses(list(addresses))
+            called = {name: host.address for name, host in opened.manifest.hosts.items()} | given
             deployment = stack.enter_context(
                 open_bundle(
                     bundle,
-                    addresses=parse_addresses(list(addresses)),
+                    addresses=given,
                     deadline_s=deadline,
                     fallback=fallback,
+                    credentials=find_credentials(credentials, filter(None, called.values())),
                 )
             )
         observed = {

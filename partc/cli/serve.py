@@ -7,6 +7,7 @@ from pathlib import Path
 import click
 
 from partc.cli.console import json_option, people, print_json, quiet_option
+from partc.cli.credentials import credentials_option
 
 
 @click.command("serve")
@@ -26,9 +27,10 @@ from partc.cli.console import json_option, people, print_json, quiet_option
 )  # fmt: skip
 @click.option(
     "--allow-remote", is_flag=True,
-    help="Listen on an address other machines reach. There is no authentication: only on a "
-    "network that you trust.",
+    help="Listen on an address other machines reach, without authentication: only on a network "
+    "that you trust. With credentials it is not needed.",
 )  # fmt: skip
+@credentials_option
 @json_option
 @quiet_option
 def command(
@@ -38,6 +40,7 @@ def command(
     addresses: tuple[str, ...],
     deadline: float | None,
     allow_remote: bool,
+    credentials: Path | None,
     as_json: bool,
     quiet: bool,
 ) -> None:
@@ -47,6 +50,7 @@ def command(
     segment by its id.
     """
     from partc.bundle.reader import Bundle
+    from partc.runtime.credentials import find_credentials
     from partc.runtime.server import parse_addresses, serve
 
     opened = Bundle.open(bundle)
@@ -66,5 +70,6 @@ def command(
         addresses=parse_addresses(list(addresses)),
         deadline_s=deadline,
         allow_remote=allow_remote,
+        credentials=find_credentials(credentials, () if allow_remote else (address,)),
     )
     console.print(f"{host} stopped")

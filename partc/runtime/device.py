@@ -16,6 +16,7 @@ from partc.bundle.reader import Bundle
 from partc.errors import RequestError, UsageError
 from partc.runtime.checking import checked_tensors
 from partc.runtime.choice import CHOSEN, PlanChooser
+from partc.runtime.credentials import Credentials
 from partc.runtime.host import Host
 from partc.runtime.segments import Fallback
 from partc.runtime.transport import CallFailedError, CallTime, SegmentTime, Transport
@@ -160,6 +161,7 @@ def open_bundle(
     verify_files: bool = True,
     fallback: Fallback = "preload",
     transport: Transport | None = None,
+    credentials: Credentials | None = None,
 ) -> Deployment:
     """Open a bundle on the host where requests start.
 
@@ -172,6 +174,7 @@ def open_bundle(
         fallback: whether the segments of other hosts, with which this one finishes a request
             when they fail, are loaded now, when first needed, or never.
         transport: how to reach other hosts instead of gRPC.
+        credentials: for the connections that they cover; see `partc.runtime.credentials`.
 
     Raises:
         UsageError: an unknown host, or no address for a host that must be called.
@@ -195,6 +198,7 @@ def open_bundle(
         fallback=fallback,
         verify_files=verify_files,
         transport=transport,
+        credentials=credentials,
     )
     try:
         opened.connect()

@@ -9,6 +9,7 @@ from partc.bundle.manifest import Manifest
 from partc.bundle.reader import Bundle
 from partc.errors import UsageError
 from partc.ir.tensor import element_bits
+from partc.runtime.credentials import Credentials
 from partc.runtime.executor import Executor
 from partc.runtime.health import PeerHealth
 from partc.runtime.held import NO_LIMITS, HeldLimits, HeldRequests
@@ -29,6 +30,7 @@ class Host:
     Args:
         addresses: where the hosts that this one calls listen; the manifest's addresses otherwise.
         transport: how to reach them instead of gRPC.
+        credentials: for the connections that they cover; others are open.
     """
 
     def __init__(
@@ -41,6 +43,7 @@ class Host:
         fallback: Fallback = "preload",
         verify_files: bool = True,
         transport: Transport | None = None,
+        credentials: Credentials | None = None,
     ) -> None:
         if deadline_s is not None and not (deadline_s > 0 and math.isfinite(deadline_s)):
             raise UsageError(f"the deadline must be a positive number of seconds, not {deadline_s}")
@@ -56,6 +59,7 @@ class Host:
                 reachable,
                 max_message_bytes=limit,
                 pace=Pace(self.plan.entry.slowdown, self.plan.entry.threads),
+                credentials=credentials,
             )
         self.health = PeerHealth(self._probe)
         # The root host holds only requests under way, which its own user has made.

@@ -6,7 +6,7 @@ import logging
 import uuid
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 
@@ -56,6 +56,32 @@ class ModelAnswer:
     codecs: Mapping[str, str] = field(default_factory=dict)
 
 
+class Models(Protocol):
+    """Models that requests can be made to."""
+
+    @property
+    def pace(self) -> Pace:
+        """How fast tensors are encoded and decoded."""
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Every model."""
+
+    @property
+    def calls_under_way(self) -> int:
+        """Calls that are being carried out."""
+
+    def signature(self, model: str) -> tuple[list[TensorSpec], list[TensorSpec]]:
+        """Inputs and outputs of a model.
+
+        Raises:
+            CallFailedError: there is no such model.
+        """
+
+    def answer(self, request: ModelRequest) -> ModelAnswer:
+        """Execute a model once; raises as `HostedModels.answer`."""
+
+
 class HostedModels:
     """The models of one host: its segments, which keep nothing, and its calls, which do."""
 
@@ -67,6 +93,11 @@ class HostedModels:
     def pace(self) -> Pace:
         """How fast this host encodes and decodes tensors."""
         return Pace(self._plan.entry.slowdown, self._plan.entry.threads)
+
+    @property
+    def calls_under_way(self) -> int:
+        """Calls that are being carried out."""
+        return self.executor.held.calls_under_way
 
     @property
     def names(self) -> tuple[str, ...]:

@@ -16,6 +16,7 @@ from typing import Any, Self
 from partc.bundle.reader import Bundle
 from partc.errors import PartcError, UsageError
 from partc.ir.address import checked_address
+from partc.runtime.credentials import Credentials
 from partc.runtime.held import HeldRequests
 from partc.runtime.host import Host, message_limit_bytes
 from partc.runtime.segments import Fallback
@@ -31,6 +32,8 @@ class HostServer:
         listen: ``HOST:PORT``; port 0 takes a free one.
         addresses: where the hosts that this one calls listen; the manifest's addresses otherwise.
         allow_remote: listen on an address that other machines can reach, unauthenticated.
+        credentials: by which callers and this host know each other, and this host and those
+            that it calls.
 
     Attributes:
         address: where it listens.
@@ -53,12 +56,15 @@ class HostServer:
         verify_files: bool = True,
         allow_remote: bool = False,
         max_message_bytes: int | None = None,
+        credentials: Credentials | None = None,
     ) -> None:
         from partc.runtime.models import HostedModels
         from partc.runtime.wire.options import checked_listen_address
         from partc.runtime.wire.server import GrpcServer
 
-        checked_listen_address(listen, allow_remote=allow_remote)
+        checked_listen_address(listen, allow_remote=allow_remote or credentials is not None)
+        if credentials is not None:
+            credentials.can_serve()
         opened = bundle if isinstance(bundle, Bundle) else Bundle.open(bundle)
         self._host = Host(
             opened,
@@ -67,7 +73,9 @@ class HostServer:
             deadline_s=deadline_s,
             fallback=fallback,
             verify_files=verify_files,
+            credentials=credentials,
         )
+        shown = credentials if credentials is not None and credentials.covers(listen) else None
         try:
             self._server = GrpcServer(
                 HostedModels(self._host.executor),
@@ -75,6 +83,7 @@ class HostServer:
                 listen,
                 max_message_bytes=max_message_bytes or message_limit_bytes(opened.manifest),
                 allow_remote=allow_remote,
+                credentials=shown,
             )
         except BaseException:
             self._host.close()
@@ -166,6 +175,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--fallback", choices=["preload", "lazy", "none"], default="preload")
     parser.add_argument("--no-verify", action="store_true", help="do not check file digests")
     parser.add_argument("--allow-remote", action="store_true")
+    parser.add_argument("--credentials", type=Path, metavar="FOLDER")
     parser.add_argument(
         "--exit-with-input", action="store_true", help="stop when standard input ends"
     )
@@ -185,6 +195,7 @@ def main(arguments: list[str] | None = None) -> int:
             fallback=given.fallback,
             verify_files=not given.no_verify,
             allow_remote=given.allow_remote,
+            credentials=Credentials.load(given.credentials) if given.credentials else None,
         )
     except PartcError as error:
         sys.stderr.write(f"{error}\n")

@@ -11,6 +11,7 @@ from typing import Any
 import grpc
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
+from partc.runtime.credentials import Credentials
 from partc.runtime.models import ModelAnswer, ModelRequest
 from partc.runtime.pacing import NATIVE, Pace
 from partc.runtime.transport import (
@@ -21,13 +22,14 @@ from partc.runtime.transport import (
     PendingCall,
 )
 from partc.runtime.wire.messages import decode_answer, decode_stream_answer, encode_request
-from partc.runtime.wire.options import channel_options
+from partc.runtime.wire.security import open_channel, why_unreachable
 
 SERVICE = "inference.GRPCInferenceService"
 
 _KIND_OF_STATUS = {
     grpc.StatusCode.UNAVAILABLE: FailureKind.UNREACHABLE,
     grpc.StatusCode.CANCELLED: FailureKind.UNREACHABLE,
+    grpc.StatusCode.UNAUTHENTICATED: FailureKind.UNREACHABLE,
     grpc.StatusCode.DEADLINE_EXCEEDED: FailureKind.DEADLINE,
     grpc.StatusCode.INVALID_ARGUMENT: FailureKind.REFUSED,
     grpc.StatusCode.FAILED_PRECONDITION: FailureKind.LOST_STATE,
@@ -42,6 +44,7 @@ class GrpcTransport:
     Args:
         addresses: host -> ``HOST:PORT``.
         prefer_stream: False sends every call by itself, as a unary call.
+        credentials: for the connections that they cover; others are open.
     """
 
     def __init__(
@@ -51,9 +54,10 @@ class GrpcTransport:
         max_message_bytes: int,
         prefer_stream: bool = True,
         pace: Pace = NATIVE,
+        credentials: Credentials | None = None,
     ) -> None:
         self._peers = {
-            host: _Peer(address, max_message_bytes, prefer_stream, pace)
+            host: _Peer(address, max_message_bytes, prefer_stream, pace, credentials)
             for host, address in addresses.items()
         }
 
@@ -73,11 +77,17 @@ class GrpcTransport:
 
 class _Peer:
     def __init__(
-        self, address: str, max_message_bytes: int, prefer_stream: bool, pace: Pace
+        self,
+        address: str,
+        max_message_bytes: int,
+        prefer_stream: bool,
+        pace: Pace,
+        credentials: Credentials | None,
     ) -> None:
         self._address = address
+        self._credentials = credentials
         self.pace = pace
-        self._channel = grpc.insecure_channel(address, options=channel_options(max_message_bytes))
+        self._channel = open_channel(address, max_message_bytes, credentials)
         # Messages pass gRPC as they are; `messages` makes and reads them without extra copies.
         self._unary = self._channel.unary_unary(f"/{SERVICE}/ModelInfer")
         self._stream = self._channel.stream_stream(f"/{SERVICE}/ModelStreamInfer")
@@ -110,6 +120,9 @@ class _Peer:
         except grpc.RpcError as error:
             if error.code() is grpc.StatusCode.UNIMPLEMENTED:
                 return None  # No health service; what answers is taken to be well.
+            if error.code() is grpc.StatusCode.UNAVAILABLE:
+                disagreement = why_unreachable(self._address, self._credentials)
+                return disagreement or _reason(error, self._address)
             return _reason(error, self._address)
         except ValueError:
             return "the connection was closed"

@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
+from typing import Any
 
 import grpc
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 
 from partc.errors import UsageError
-from partc.runtime.models import HostedModels
+from partc.runtime.credentials import Credentials
+from partc.runtime.models import Models
 from partc.runtime.wire.client import SERVICE
 from partc.runtime.wire.options import checked_listen_address, server_options
+from partc.runtime.wire.security import TokenInterceptor, server_credentials
 from partc.runtime.wire.service import InferenceService
 
 MAX_CONCURRENT_CALLS = 64
@@ -20,6 +24,11 @@ MAX_CONCURRENT_CALLS = 64
 
 class GrpcServer:
     """Serves the models of a host from construction until `stop`.
+
+    Args:
+        credentials: by which callers and server know each other.
+        handlers: of further services at the same address.
+        ready: whether requests for models can be answered from the start.
 
     Attributes:
         address: where it listens, with the port that was chosen for port 0.
@@ -30,40 +39,59 @@ class GrpcServer:
 
     def __init__(
         self,
-        models: HostedModels,
+        models: Models,
         host: str,
         listen: str,
         *,
         max_message_bytes: int,
         allow_remote: bool = False,
+        credentials: Credentials | None = None,
+        handlers: Sequence[Any] = (),
+        ready: bool = True,
     ) -> None:
-        checked_listen_address(listen, allow_remote=allow_remote)
+        checked_listen_address(listen, allow_remote=allow_remote or credentials is not None)
         self._models = models
         self._threads = ThreadPoolExecutor(MAX_CONCURRENT_CALLS, thread_name_prefix="partc-call")
         self._server = grpc.server(
             self._threads,
             options=server_options(max_message_bytes),
             maximum_concurrent_rpcs=MAX_CONCURRENT_CALLS,
+            interceptors=_interceptors(credentials),
         )
-        self._server.add_generic_rpc_handlers((InferenceService(models, host).handler(),))
+        own = InferenceService(models, host).handler()
+        self._server.add_generic_rpc_handlers((own, *handlers))
         self._health = health.HealthServicer(experimental_non_blocking=True)
         health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)
         try:
-            port = self._server.add_insecure_port(listen)
+            if credentials is None:
+                port = self._server.add_insecure_port(listen)
+            else:
+                port = self._server.add_secure_port(listen, server_credentials(credentials))
         except RuntimeError as error:
             raise UsageError(
                 f"cannot listen on {listen}; is another server running there?"
             ) from error
         self.address = f"{listen.rpartition(':')[0]}:{port}"
         self._server.start()
+        self.set_ready(ready)
+
+    def set_ready(self, ready: bool) -> None:
+        """Say to those who ask whether requests for models can be answered."""
+        states = health_pb2.HealthCheckResponse
         for name in ("", SERVICE):
-            self._health.set(name, health_pb2.HealthCheckResponse.SERVING)
+            self._health.set(name, states.SERVING if ready else states.NOT_SERVING)
 
     def stop(self, grace_s: float) -> None:
         """Accept no more, let calls under way finish for up to ``grace_s``, then disconnect."""
         self._health.enter_graceful_shutdown()
         end_s = time.monotonic() + grace_s
-        while self._models.executor.held.calls_under_way and time.monotonic() < end_s:
+        while self._models.calls_under_way and time.monotonic() < end_s:
             time.sleep(0.01)
         self._server.stop(0.05).wait()
         self._threads.shutdown(wait=False, cancel_futures=True)
+
+
+def _interceptors(credentials: Credentials | None) -> tuple[Any, ...]:
+    if credentials is None or credentials.token is None:
+        return ()
+    return (TokenInterceptor(credentials.token),)

@@ -11,7 +11,7 @@ from tritonclient.grpc import service_pb2 as pb
 
 from partc.bundle.manifest import TensorSpec
 from partc.errors import PartcError
-from partc.runtime.models import HostedModels, ModelAnswer, explain
+from partc.runtime.models import ModelAnswer, Models, explain
 from partc.runtime.transport import CallFailedError, FailureKind
 from partc.runtime.wire.client import SERVICE
 from partc.runtime.wire.datatypes import datatype_of
@@ -35,9 +35,8 @@ _STATUS_OF_KIND = {
 class InferenceService:
     """Answers requests for the models of one host."""
 
-    def __init__(self, models: HostedModels, host: str) -> None:
+    def __init__(self, models: Models, host: str) -> None:
         self._models = models
-        self._pace = models.pace
         self._host = host
 
     def handler(self) -> grpc.GenericRpcHandler:
@@ -92,19 +91,19 @@ class InferenceService:
 
     def _infer(self, message: bytes, context: Any) -> bytes | None:
         try:
-            return encode_answer(self._answer(message), self._pace)
+            return encode_answer(self._answer(message), self._models.pace)
         except Exception as error:
             kind, sentence = explain(error)
         context.abort(status_of(kind), sentence)
         return None
 
     def _answer(self, message: bytes) -> ModelAnswer:
-        return self._models.answer(decode_request(message, self._pace))
+        return self._models.answer(decode_request(message, self._models.pace))
 
     def _infer_stream(self, messages: Iterator[bytes], context: Any) -> Iterator[bytes]:
         for message in messages:
             try:
-                answer = encode_stream_answer(self._answer(message), self._pace)
+                answer = encode_stream_answer(self._answer(message), self._models.pace)
             except Exception as error:
                 answer = encode_stream_failure(request_label(message), *explain(error))
             yield answer

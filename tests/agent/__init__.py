@@ -1,0 +1,1 @@
+"""The agent: real processes over real sockets."""
