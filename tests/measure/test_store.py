@@ -5,14 +5,19 @@ from __future__ import annotations
 import multiprocessing
 import os
 import sqlite3
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 import partc
 from partc.ir.cost import Cost
 from partc.ir.topology import Topology
+from partc.measure.entries import About
+from partc.measure.keys import KINDS, CostKey
 from partc.measure.signature import block_signature
 from partc.measure.store import CostStore, default_path
 from tests.support.nasty_models import parsed
@@ -43,8 +48,11 @@ def test_the_environment_names_the_file(monkeypatch: pytest.MonkeyPatch, tmp_pat
 
 
 @pytest.mark.parametrize("damage", ["text", "cut", "middle"])
-def test_a_damaged_file_is_set_aside(tmp_path: Path, damage: str) -> None:
+def test_a_damaged_file_is_set_aside(
+    tmp_path: Path, damage: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     path = tmp_path / "costs.sqlite"
+    monkeypatch.setattr("partc.measure.store.own_path", lambda: path)
     CostStore(path).add({f"key number {i}": COST for i in range(3000)})
     data = path.read_bytes()
     damaged = {
@@ -55,13 +63,181 @@ def test_a_damaged_file_is_set_aside(tmp_path: Path, damage: str) -> None:
     path.write_bytes(damaged)
     store = CostStore(path)
     store.add({"k": COST})
-    store.find(["k"])
-    assert "damaged" in store.notice or "cannot be kept" in store.notice
-    if "damaged" in store.notice:
-        assert store.find(["k"]) == {"k": COST}
-        (aside,) = (p for p in tmp_path.iterdir() if "corrupt" in p.name)
-        assert aside.read_bytes() == damaged
-        assert str(aside) in store.notice
+    assert store.find(["k"]) == {"k": COST}
+    assert "damaged" in store.notice
+    (aside,) = (p for p in tmp_path.iterdir() if "corrupt" in p.name)
+    assert aside.read_bytes() == damaged
+    assert str(aside) in store.notice
+
+
+def test_what_can_be_read_of_a_damaged_store_is_kept(tmp_path: Path) -> None:
+    path = tmp_path / "costs.sqlite"
+    CostStore(path).add({f"key number {i}": COST for i in range(3000)})
+    data = bytearray(path.read_bytes())
+    middle = len(data) // 2 // 4096 * 4096
+    data[middle : middle + 8192] = b"\xff" * 8192
+    path.write_bytes(data)
+    store = CostStore(path)
+    found = store.find(f"key number {i}" for i in range(3000))
+    assert "damaged" in store.notice
+    assert f"the {len(found)} costs that could be read" in store.notice
+    assert 1000 < len(found) < 3000
+    assert set(found.values()) == {COST}
+    assert CostStore(path).notice == ""
+
+
+def test_damage_that_comes_while_it_is_used_is_set_aside_too(tmp_path: Path) -> None:
+    path = tmp_path / "costs.sqlite"
+    store = CostStore(path)
+    store.add({f"key number {i}": COST for i in range(3000)})
+    data = path.read_bytes()
+    path.write_bytes(data[:100] + b"\xff" * (len(data) - 100))
+    store.add({"k": COST})
+    assert store.find(["k"]) == {"k": COST}
+    assert "damaged" in store.notice
+
+
+@pytest.mark.parametrize(
+    "content", [b"Dear diary, today " * 100, b"\x89PNG\r\n", b"SQLite format 3\0" + b"\xff" * 8000]
+)
+def test_a_file_that_never_was_a_store_stays_as_it_is(tmp_path: Path, content: bytes) -> None:
+    path = tmp_path / "precious"
+    path.write_bytes(content)
+    store = CostStore(path)
+    store.add({"k": COST})
+    assert store.find(["k"]) == {}
+    assert "cannot be kept" in store.notice
+    assert "no store" in store.notice
+    assert [p.read_bytes() for p in tmp_path.iterdir() if p.name == "precious"] == [content]
+    assert not [p for p in tmp_path.iterdir() if "corrupt" in p.name]
+
+
+def test_the_database_of_another_program_gets_no_table(tmp_path: Path) -> None:
+    path = tmp_path / "places.sqlite"
+    with sqlite3.connect(path) as other:
+        other.execute("CREATE TABLE bookmarks (url TEXT)")
+    before = path.read_bytes()
+    store = CostStore(path)
+    assert "database of something else" in store.notice
+    assert path.read_bytes() == before
+
+
+def test_a_store_of_a_later_version_is_left_alone(tmp_path: Path) -> None:
+    path = tmp_path / "costs.sqlite"
+    CostStore(path).add({"k": COST})
+    with sqlite3.connect(path) as later:
+        later.execute("PRAGMA user_version = 99")
+    assert "later version" in CostStore(path).notice
+
+
+FIRST_VERSION = """CREATE TABLE costs (key TEXT PRIMARY KEY, median_s REAL NOT NULL,
+    spread_s REAL NOT NULL, samples INTEGER NOT NULL, measured_at TEXT NOT NULL)"""
+OLD_KEY = f"block|{'a' * 64}|onnxruntime-1.32.0-cpu/x86_64/AMD EPYC|1|all|pause 50 ms"
+
+
+def old_store(path: Path, count: int = 500) -> None:
+    with sqlite3.connect(path) as old:
+        old.execute(FIRST_VERSION)
+        rows = [(f"{OLD_KEY}{i}", 0.001, 0.0001, 40, "2026-01-01T00:00:00+00:00")
+                for i in range(count)]  # fmt: skip
+        old.execute("INSERT INTO costs VALUES (?, 0.002, 0.0001, 40, '')", (OLD_KEY,))
+        old.executemany("INSERT INTO costs VALUES (?, ?, ?, ?, ?)", rows)
+
+
+def test_an_older_store_is_taken_over_whole(tmp_path: Path) -> None:
+    path = tmp_path / "costs.sqlite"
+    old_store(path)
+    store = CostStore(path)
+    assert store.notice == ""
+    assert len(store.entries()) == 501
+    (entry,) = (e for e in store.entries() if e.key == OLD_KEY)
+    assert (entry.what.kind, entry.what.signature) == ("block", "a" * 64)
+    assert entry.what.fingerprint == "onnxruntime-1.32.0-cpu/x86_64/AMD EPYC"
+    assert entry.cost.fingerprint == entry.what.fingerprint
+    assert entry.what.conditions_text == "1 thread, all, pause 50 ms"
+    # And the earlier partc goes on with it.
+    with sqlite3.connect(path) as old:
+        old.execute("INSERT OR REPLACE INTO costs (key, median_s, spread_s, samples, measured_at) "
+                    "VALUES ('new', 0.5, 0.1, 3, '')")  # fmt: skip
+    assert CostStore(path).find(["new"])["new"].median_s == 0.5
+
+
+def _open_and_count(path: Path) -> None:
+    store = CostStore(path)
+    assert store.notice == ""
+    assert len(store.entries()) == 501
+
+
+def test_several_processes_take_over_an_older_store_at_once(tmp_path: Path) -> None:
+    path = tmp_path / "costs.sqlite"
+    old_store(path)
+    run_at_once(_open_and_count, [(path,)] * 4)
+
+
+def _use_damaged(path: Path, number: int) -> None:
+    store = CostStore(path)
+    store.add({f"mine {number}": COST})
+    assert "cannot be kept" not in store.notice
+
+
+def test_several_processes_set_a_damaged_store_aside_once(tmp_path: Path) -> None:
+    path = tmp_path / "costs.sqlite"
+    CostStore(path).add({f"key number {i}": COST for i in range(3000)})
+    data = path.read_bytes()
+    path.write_bytes(data[:100] + b"\xff" * (len(data) - 100))
+    run_at_once(_use_damaged, [(path, n) for n in range(4)])
+    assert len(CostStore(path).find(f"mine {n}" for n in range(4))) == 4
+    assert len([p for p in tmp_path.iterdir() if "corrupt" in p.name]) == 1
+
+
+def test_the_first_words_about_a_cost_stay(tmp_path: Path) -> None:
+    store = CostStore(tmp_path / "costs.sqlite")
+    store.add({"k": COST})
+    store.add({"k": COST}, {"k": About("Conv 1x3 -> 1x8", "mobilenet")})
+    store.add({"k": replace(COST, samples=7)}, {"k": About("Conv", "other")})
+    (entry,) = store.entries()
+    assert entry.about == About("Conv 1x3 -> 1x8", "mobilenet")
+    assert entry.cost.samples == 7
+
+
+def test_rows_that_no_measurement_gave_are_passed_over(tmp_path: Path) -> None:
+    store = CostStore(tmp_path / "costs.sqlite")
+    store.add({"k": COST, "negative": replace(COST, median_s=-1.0)})
+    with sqlite3.connect(store.path) as costs:
+        for key, value in (("text", "fast"), ("blob", b"x"), ("huge", 1e300)):
+            costs.execute("INSERT INTO costs (key, median_s, spread_s, samples, measured_at) "
+                          "VALUES (?, ?, 0, 1, '')", (key, value))  # fmt: skip
+    assert set(store.find(["k", "negative", "text", "blob", "huge"])) == {"k"}
+    assert [e.key for e in store.entries()] == ["k"]
+
+
+def test_costs_of_the_same_structure_elsewhere_are_found(tmp_path: Path) -> None:
+    store = CostStore(tmp_path / "costs.sqlite")
+    key = CostKey("block", "b" * 64, "here", "1|all", 50.0)
+    others = [replace(key, settings="4|all"), replace(key, fingerprint="there")]
+    unrelated = replace(key, signature="c" * 64)
+    store.add({str(k): COST for k in (*others, unrelated)})
+    assert {e.what for e in store.like([str(key)])} == set(others)
+
+
+@given(
+    st.builds(
+        CostKey,
+        kind=st.sampled_from(list(KINDS)),
+        signature=st.sampled_from(["", "0a" * 32]),
+        fingerprint=st.text("abc/ .-", min_size=1).filter(lambda t: not t.startswith("power ")),
+        settings=st.sampled_from(["", "1|all", "16|extended|CUDAExecutionProvider,device_id=0"]),
+        pause_ms=st.sampled_from([None, 0.0, 50.0, 0.5]),
+        power=st.sampled_from(["", "15W", "MAXN SUPER"]),
+    )
+)
+def test_keys_read_back(key: CostKey) -> None:
+    assert CostKey.parse(str(key)) == key
+
+
+@given(st.text())
+def test_any_text_is_some_key(text: str) -> None:
+    CostKey.parse(text)
 
 
 def test_a_database_of_something_else_is_left_alone(tmp_path: Path) -> None:
@@ -108,15 +284,19 @@ def _write(path: Path, first: int) -> None:
         assert store.notice == ""
 
 
-def test_several_processes_write_at_once(tmp_path: Path) -> None:
-    path = tmp_path / "costs.sqlite"
+def run_at_once(work: Callable[..., None], arguments: Sequence[tuple[object, ...]]) -> None:
     context = multiprocessing.get_context("spawn")
-    processes = [context.Process(target=_write, args=(path, n * 40)) for n in range(3)]
+    processes = [context.Process(target=work, args=each) for each in arguments]
     for process in processes:
         process.start()
     for process in processes:
         process.join()
         assert process.exitcode == 0
+
+
+def test_several_processes_write_at_once(tmp_path: Path) -> None:
+    path = tmp_path / "costs.sqlite"
+    run_at_once(_write, [(path, n * 40) for n in range(3)])
     assert len(CostStore(path).find(f"k{i}" for i in range(120))) == 120
 
 

@@ -1,0 +1,85 @@
+"""What a stored cost is the cost of: what was measured, on which hardware, with which settings."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+
+_SIGNATURE = re.compile(r"[0-9a-f]{64}")
+_PAUSE = re.compile(r"pause ([0-9.e+-]+) ms")
+_POWER = "power "
+
+KINDS = {
+    "block": "a block",
+    "segment": "a segment",
+    "whole": "a whole model",
+    "segment-fixed": "what one more segment costs",
+    "paused-message-fixed": "what a message costs",
+    "paused-message-per-byte": "what a byte of a message costs",
+}
+
+
+@dataclass(frozen=True)
+class CostKey:
+    """One thing that can be measured. As text it is the key under which a cost is stored.
+
+    Attributes:
+        kind: one of `KINDS`, or a later one.
+        signature: structure of what is measured (`partc.measure.signature`); empty for kinds that
+            are measured once for each machine.
+        fingerprint: hardware and backend.
+        settings: as `RunSettings.key` writes them: threads, level, provider; empty where nothing
+            is run by a backend.
+        pause_ms: idle time before each run; None where it does not count.
+        power: the power mode of the machine; empty where it has none.
+    """
+
+    kind: str
+    signature: str = ""
+    fingerprint: str = ""
+    settings: str = ""
+    pause_ms: float | None = None
+    power: str = ""
+
+    def __str__(self) -> str:
+        parts = [self.kind, self.signature, self.fingerprint.replace("|", "/"), self.settings]
+        if self.power:
+            parts.append(f"{_POWER}{self.power.replace('|', '/')}")
+        if self.pause_ms is not None:
+            parts.append(f"pause {self.pause_ms:g} ms")
+        return "|".join(part for part in parts if part)
+
+    @classmethod
+    def parse(cls, text: str) -> CostKey:
+        """Read what ``str`` wrote; a text that is nothing of the kind is a kind of its own."""
+        kind, *parts = text.split("|")
+        signature = parts.pop(0) if parts and _SIGNATURE.fullmatch(parts[0]) else ""
+        pause = _PAUSE.fullmatch(parts[-1]) if parts else None
+        pause_ms = None
+        if pause is not None:
+            try:
+                pause_ms = float(pause[1])
+                parts.pop()
+            except ValueError:
+                pause_ms = None
+        power = parts.pop().removeprefix(_POWER) if parts and parts[-1].startswith(_POWER) else ""
+        fingerprint = parts.pop(0) if parts else ""
+        return cls(kind, signature, fingerprint, "|".join(parts), pause_ms, power)
+
+    @property
+    def threads(self) -> int | None:
+        """Threads of a run; None where nothing is run by a backend."""
+        number = self.settings.partition("|")[0]
+        return int(number) if number.isdecimal() else None
+
+    @property
+    def conditions_text(self) -> str:
+        """The settings for people: ``1 thread, all, pause 50 ms``."""
+        number, _, rest = self.settings.partition("|")
+        parts = [f"{number} thread{'' if number == '1' else 's'}"] if number.isdecimal() else []
+        parts += [each for each in rest.split("|") if each]
+        if self.power:
+            parts.append(f"power mode {self.power}")
+        if self.pause_ms is not None:
+            parts.append(f"pause {self.pause_ms:g} ms" if self.pause_ms else "no pause")
+        return ", ".join(parts)
