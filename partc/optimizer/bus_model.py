@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import numpy.typing as npt
 
@@ -49,8 +51,14 @@ class BusModel(PlacementModel):
             host: [place.minus(source.get(host, ZERO)) for r in readers if (place := r.get(host))]
             for host in self.hosts
         }
-        put_flows = {host: self._flows(needs, len(options)) for host, needs in puts.items()}
-        take_flows = {host: self._flows(needs, len(options)) for host, needs in takes.items()}
+        put_flows = {
+            host: self._flows(net, host, needs, options, sending=True)
+            for host, needs in puts.items()
+        }
+        take_flows = {
+            host: self._flows(net, host, needs, options, sending=False)
+            for host, needs in takes.items()
+        }
         if len(options) > 1:
             self._agree_on_codec(put_flows, take_flows, len(options))
         for host, flows in put_flows.items():
@@ -72,11 +80,24 @@ class BusModel(PlacementModel):
                 kept.append(option)
         return kept
 
-    def _flows(self, needs: list[Affine], options: int) -> list[Affine]:
+    def _flows(
+        self,
+        net: Net,
+        host: int,
+        needs: list[Affine],
+        options: list[CodecOption],
+        *,
+        sending: bool,
+    ) -> list[Affine]:
         needs = list(dict.fromkeys(need for need in needs if need.terms or need.constant > 0))
         if not needs:
             return []
-        flows = [self.linear.variable("f", integer=options > 1) for _ in range(options)]
+        flows = [
+            self.linear.variable("f", integer=len(options) > 1)
+            if self._can_pay(net, option, host, sending=sending)
+            else ZERO
+            for option in options
+        ]
         for need in needs:
             row = Sum()
             for flow in flows:
@@ -84,6 +105,31 @@ class BusModel(PlacementModel):
             row.add(need, -1.0)
             self.linear.at_least(Affine(tuple(row.terms.items()), row.constant))
         return flows
+
+    def _can_pay(self, net: Net, option: CodecOption, host: int, *, sending: bool) -> bool:
+        own = self._own(option, host, sending=sending)
+        sender, receiver = (host, None) if sending else (None, host)
+        wire_s = self._wire_s(net, option, host, sending=sending)
+        return self.affordable(sender, receiver, wire_s, own)
+
+    def _own(self, option: CodecOption, host: int, *, sending: bool) -> CodecOption:
+        """What one end does; a tensor's loss counts once, where it is put on the bus."""
+        slowdown = self.problem.hosts[host].codec_slowdown
+        return replace(
+            option,
+            loss=option.loss if sending else 0.0,
+            encode_s=option.encode_s * slowdown if sending else 0.0,
+            decode_s=0.0 if sending else option.decode_s * slowdown,
+        )
+
+    def _wire_s(self, net: Net, option: CodecOption, host: int, *, sending: bool) -> float:
+        data = self.problem.hosts[host]
+        assert data.bus_seconds_per_byte is not None
+        shares = self.problem.tensor_by_name[net.tensor].shares_message
+        fixed_s = 0.0 if shares else data.bus_latency_s
+        if not sending:
+            fixed_s = self.instance.fixed_s(net.tensor, host, data.bus_latency_s)
+        return option.sent_bytes * data.bus_seconds_per_byte + fixed_s
 
     def _agree_on_codec(
         self, puts: dict[int, list[Affine]], takes: dict[int, list[Affine]], options: int
@@ -114,23 +160,17 @@ class BusModel(PlacementModel):
         *,
         sending: bool,
     ) -> None:
-        data = self.problem.hosts[host]
-        assert data.bus_seconds_per_byte is not None
-        tensor = self.problem.tensor_by_name[net.tensor]
-        fixed_s = 0.0 if tensor.shares_message else data.bus_latency_s
-        if not sending:
-            fixed_s = self.instance.fixed_s(net.tensor, host, data.bus_latency_s)
         for option, flow in zip(options, flows, strict=False):
+            own = self._own(option, host, sending=sending)
             self.flows.append(
                 Flow(
                     used=flow,
                     tensor=net.tensor,
                     codec=option.name,
-                    # A tensor's loss counts once, where it is put on the bus.
-                    loss=option.loss if sending else 0.0,
-                    wire_s=option.sent_bytes * data.bus_seconds_per_byte + fixed_s,
-                    encode_s=option.encode_s * data.codec_slowdown if sending else 0.0,
-                    decode_s=0.0 if sending else option.decode_s * data.codec_slowdown,
+                    loss=own.loss,
+                    wire_s=self._wire_s(net, option, host, sending=sending),
+                    encode_s=own.encode_s,
+                    decode_s=own.decode_s,
                     sender=host if sending else None,
                     receiver=None if sending else host,
                     load=None,

@@ -13,11 +13,13 @@ from partc.optimizer.evaluation import evaluate
 from partc.optimizer.instance import NoHostLeftError, build_instance
 from partc.optimizer.models import build_model
 from partc.optimizer.problem import Constraints, Problem
+from partc.optimizer.tightening import tighten
 from partc.optimizer.watchdog import solve_guarded
 
 _ANY_PLAN_GAP = 0.99
 _PAIRS_OF_AT_MOST = 16
 _STEP_S = 10.0
+_MOST_ATTEMPTS = 10
 
 
 @dataclass(frozen=True)
@@ -85,7 +87,7 @@ def _irreducible(
 def _has_plan(problem: Problem, time_limit_s: float) -> bool | None:
     """Whether some plan satisfies all constraints; None if that was not found out in time."""
     try:
-        instance = build_instance(problem)
+        instance = tighten(build_instance(problem))
     except NoHostLeftError:
         return False
     costs = [seconds for unit in instance.cost_s for seconds in unit.values() if seconds > 0]
@@ -93,10 +95,17 @@ def _has_plan(problem: Problem, time_limit_s: float) -> bool | None:
     if not model.linear.variables:
         placement = instance.placement(model.host_of_unit(np.zeros(0)))
         return not evaluate(problem, placement, model.chosen_codecs(np.zeros(0))).violations
-    raw = solve_guarded(model.linear.arrays(), time_limit_s=time_limit_s, gap=_ANY_PLAN_GAP)
-    if raw.values is not None:
-        return True
-    return False if raw.status == "infeasible" else None
+    for attempt in range(_MOST_ATTEMPTS):
+        raw = solve_guarded(
+            model.linear.arrays(), time_limit_s=time_limit_s, gap=_ANY_PLAN_GAP, strict=attempt > 0
+        )
+        if raw.values is None:
+            return False if raw.status == "infeasible" else None
+        placement = instance.placement(model.host_of_unit(raw.values))
+        if not evaluate(problem, placement, model.chosen_codecs(raw.values)).violations:
+            return True
+        model.exclude(raw.values)
+    return None
 
 
 def _without_constraints(problem: Problem) -> Problem:

@@ -18,6 +18,7 @@ from partc.optimizer.linear import Arrays
 # cut models ten times slower.
 _PRESOLVE_RULES_OFF = 98304
 _SEED = 1
+_STRICT = 1e-9
 
 
 @dataclass(frozen=True)
@@ -40,6 +41,7 @@ def run_highs(
     integer: bool,
     time_limit_s: float | None,
     gap: float,
+    strict: bool = False,
     on_progress: Callable[[npt.NDArray[np.float64] | None, float, float], None] | None = None,
 ) -> RawResult:
     """Solve the model, or its relaxation.
@@ -49,6 +51,7 @@ def run_highs(
         integer: False solves the linear relaxation.
         time_limit_s: asked of HiGHS, which may overrun it.
         gap: relative gap at which a proof is good enough.
+        strict: allow a thousandth of the usual rounding in rows and whole numbers.
         on_progress: called with each better plan (or None), its objective and the bound.
     """
     import highspy
@@ -64,6 +67,9 @@ def run_highs(
         ("mip_abs_gap", 0.0),
     ):
         highs.setOptionValue(option, value)
+    if strict:
+        for option in ("mip_feasibility_tolerance", "primal_feasibility_tolerance"):
+            highs.setOptionValue(option, _STRICT)
     if time_limit_s is not None:
         highs.setOptionValue("time_limit", max(time_limit_s, 0.01))
     highs.passModel(_highs_model(highspy, arrays, integer))

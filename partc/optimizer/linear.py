@@ -130,7 +130,8 @@ class LinearModel:
         cost = np.zeros(len(index))
         objective = self.problem.objective
         for variable, coefficient in objective.items():
-            cost[index[variable]] = coefficient
+            if variable in index:  # PuLP writes a dummy into an objective without terms
+                cost[index[variable]] = coefficient
         starts, columns, values = [0], [], []
         row_lower, row_upper = [], []
         for row in self._rows:

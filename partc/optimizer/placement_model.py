@@ -17,6 +17,7 @@ from partc.optimizer.instance import CodecOption, Instance, Net
 from partc.optimizer.linear import ONE, Affine, LinearModel, Sum
 from partc.optimizer.memory_rows import add_memory_rows
 from partc.optimizer.segment_rows import add_segment_rows
+from partc.optimizer.tightening import over
 
 
 @dataclass(frozen=True)
@@ -52,6 +53,7 @@ class PlacementModel(ABC):
         self.hosts = range(len(self.problem.hosts))
         self.flows: list[Flow] = []
         self.arrivals: dict[tuple[str, int], list[Affine]] = {}
+        self.least_compute_s = sum(min(costs.values()) for costs in instance.cost_s)
         self.at: list[dict[int, Affine]] = [self._unit(costs) for costs in instance.cost_s]
         self.prepare()
         for net in instance.nets:
@@ -221,6 +223,40 @@ class PlacementModel(ABC):
             self.linear.budget(loss, limits.loss_budget)
         add_memory_rows(self)
         add_segment_rows(self)
+
+    def affordable(
+        self, sender: int | None, receiver: int | None, wire_s: float, option: CodecOption
+    ) -> bool:
+        """Whether a flow alone, beside the least of all ops, keeps within the limits."""
+        limits = self.problem.constraints
+        encode_s, decode_s = option.encode_s, option.decode_s
+        checks = [(option.loss, limits.loss_budget)]
+        if limits.deadline_s is not None:
+            least_s = self.instance.constant_s + self.least_compute_s
+            checks.append((least_s + wire_s + encode_s + decode_s, limits.deadline_s))
+        if limits.period_s is not None:
+            checks += [(seconds, limits.period_s) for seconds in (wire_s, encode_s, decode_s)]
+        for end, seconds, sending in ((sender, encode_s, True), (receiver, decode_s, False)):
+            host = None if end is None else self.problem.hosts[end]
+            if host is not None and host.name in limits.energy_j:
+                on_wire_w = host.power_tx_w if sending else host.power_rx_w
+                joules = seconds * host.power_active_w + wire_s * on_wire_w
+                checks.append((joules, limits.energy_j[host.name]))
+        return not any(most is not None and over(value, most) for value, most in checks)
+
+    def exclude(self, values: npt.NDArray[np.float64]) -> None:
+        """Forbid the plan of a solution, and no other: at least one choice must differ."""
+        index = {variable: position for position, variable in enumerate(self.linear.variables)}
+        chosen = [place for places in self.at for place in places.values()]
+        chosen += [flow.used for flow in self.flows]
+        variables = {variable: None for choice in chosen for variable, _ in choice.terms}
+        different = Sum()
+        for variable in variables:
+            if variable.cat != "Integer":
+                continue
+            one = round(float(values[index[variable]])) >= 1
+            different.add(Affine(((variable, -1.0 if one else 1.0),), 1.0 if one else 0.0))
+        self.linear.at_least(different.expression(), 1.0)
 
     # Reading a solution
 

@@ -24,6 +24,7 @@ from partc.optimizer.reducing import reduce_pair
 from partc.optimizer.simple_plans import baselines
 from partc.optimizer.simulation import simulate
 from partc.optimizer.solution import Solution, Status, solution_of
+from partc.optimizer.tightening import tighten
 from partc.optimizer.watchdog import solve_guarded
 
 _TARGET_OBJECTIVE = 1e4  # what the optimum should be in the model's units
@@ -35,6 +36,7 @@ _QUICK = ("device-only", "edge-only", "greedy")
 _SLOWER = ("balanced-split", "single-cut", "minimum-cut", "even-split", "random")
 _LEAST_CHECK_S = 2.0
 _EXPLAINING_S = 60.0
+_MOST_ATTEMPTS = 20
 _LEAST_EXPLAINING_S = 5.0
 
 
@@ -70,6 +72,14 @@ def solve_fast(problem: Problem) -> Solution:
     return solve(problem)
 
 
+class _BrokenPlanError(Exception):
+    """A solver's plan is not legal: its rows held only within its rounding."""
+
+    def __init__(self, values: npt.NDArray[np.float64]) -> None:
+        super().__init__()
+        self.values = values
+
+
 @dataclass
 class _Solve:
     problem: Problem
@@ -90,7 +100,11 @@ class _Solve:
         reference = known.objective if known is not None and known.objective else None
         scale = _TARGET_OBJECTIVE / (reference or self._typical_cost(instance))
         while True:
-            model = build_model(instance, scale)
+            best_known = None if known is None else known.objective
+            try:
+                model = build_model(tighten(instance, best_known=best_known), scale)
+            except NoHostLeftError:
+                return self._infeasible("arithmetic")
             answer = self._solve_model(model, known)
             objective = answer.objective
             small = objective is not None and 0 < objective * scale < _SMALLEST_OBJECTIVE
@@ -109,8 +123,19 @@ class _Solve:
         return max(0.0, self.time_limit_s - (time.perf_counter() - self.began))
 
     def _solve_model(self, model: PlacementModel, known: Solution | None) -> Solution:
+        """The optimum; a plan that rounding let through is excluded, and the other solver asked."""
         if not model.linear.variables:
             return self._only_plan(model)
+        for attempt in range(_MOST_ATTEMPTS):
+            try:
+                return self._attempt(model, known, attempt)
+            except _BrokenPlanError as broken:
+                model.exclude(broken.values)
+                if self._left_s() == 0.0:
+                    break
+        return self._fall_back(known, -math.inf)
+
+    def _attempt(self, model: PlacementModel, known: Solution | None, attempt: int) -> Solution:
         arrays = model.linear.arrays()
         bound = -math.inf
         relaxed = self._relaxed(arrays)
@@ -121,8 +146,12 @@ class _Solve:
                 return self._accept(model, relaxed)
             bound = relaxed.objective
         known = self._best_known(known)
-        raw = self._whole(model, arrays)
-        if raw.status == "infeasible":
+        raw = self._whole(model, arrays, attempt)
+        if raw.status == "infeasible" and raw.solver == "cbc":
+            raw = solve_guarded(arrays, time_limit_s=self._left_s(), gap=self.gap, strict=True)
+            if raw.status == "infeasible":
+                return self._nothing(known)
+        elif raw.status == "infeasible":
             return self._second_opinion(model, known)
         if raw.bound < bound:
             raw = RawResult(raw.status, raw.values, raw.objective, bound, raw.solver)
@@ -160,11 +189,16 @@ class _Solve:
         plans = [plan for plan in (known, other) if plan is not None]
         return min(plans, key=lambda plan: plan.objective or 0.0, default=None)
 
-    def _whole(self, model: PlacementModel, arrays: Arrays) -> RawResult:
+    def _whole(self, model: PlacementModel, arrays: Arrays, attempt: int) -> RawResult:
+        """HiGHS; where it broke a constraint, CBC and a stricter HiGHS in turns."""
+        if attempt % 2 == 1:
+            return run_cbc(model.linear, time_limit_s=self._left_s(), gap=self.gap)
         # No plan is given to begin with: HiGHS 1.16 then sometimes hands that plan back as the
         # optimum whose objective it reports.
         try:
-            return solve_guarded(arrays, time_limit_s=self._left_s(), gap=self.gap)
+            return solve_guarded(
+                arrays, time_limit_s=self._left_s(), gap=self.gap, strict=attempt > 0
+            )
         except OptimizerError:
             return run_cbc(model.linear, time_limit_s=self._left_s(), gap=self.gap)
 
@@ -173,14 +207,18 @@ class _Solve:
         left_s = self._left_s()
         limit_s = None if left_s is None else max(left_s, _LEAST_CHECK_S)
         raw = run_cbc(model.linear, time_limit_s=limit_s, gap=self.gap)
-        if raw.status == "infeasible" and known is None:
-            return self._infeasible()
         if raw.status == "infeasible":
-            raise OptimizerError(
-                "HiGHS and CBC call a problem infeasible for which a plan is known; please report "
-                "it with the problem's JSON."
-            )
+            return self._nothing(known)
         return self._accept(model, raw, known)
+
+    def _nothing(self, known: Solution | None) -> Solution:
+        """Both solvers agree that there is no plan."""
+        if known is None:
+            return self._infeasible()
+        raise OptimizerError(
+            "HiGHS and CBC call a problem infeasible for which a plan is known; please report "
+            "it with the problem's JSON."
+        )
 
     def _accept(
         self, model: PlacementModel, raw: RawResult, known: Solution | None = None
@@ -213,9 +251,7 @@ class _Solve:
         placement, codecs = self._plan(model, values)
         evaluation = evaluate(self.problem, placement, codecs)
         if evaluation.violations:
-            raise OptimizerError(
-                f"A plan of {solver} breaks a constraint: {evaluation.violations[0]}"
-            )
+            raise _BrokenPlanError(values)
         objective = evaluation.objective
         room = _RELATIVE_ERROR * max(abs(objective), abs(claimed)) + 1e-6 / model.scale
         if objective > claimed + room or objective < bound - room:

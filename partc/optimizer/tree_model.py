@@ -98,7 +98,12 @@ class TreeModel(PlacementModel):
             flows = [ONE]
         else:
             several = len(options) > 1
-            flows = [self.linear.variable("f", integer=several) for _ in options]
+            flows = [
+                self.linear.variable("f", integer=several)
+                if self.affordable(sender, receiver, seconds[option.name], option)
+                else ZERO
+                for option in options
+            ]
             for need in needs:
                 row = Sum()
                 for flow in flows:

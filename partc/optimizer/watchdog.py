@@ -67,6 +67,7 @@ def solve_guarded(
     time_limit_s: float | None,
     gap: float,
     integer: bool = True,
+    strict: bool = False,
 ) -> RawResult:
     """Solve the model, or its relaxation, in the worker.
 
@@ -82,6 +83,7 @@ def solve_guarded(
         "integer": integer,
         "time_limit_s": time_limit_s,
         "gap": gap,
+        "strict": strict,
     }
     best = RawResult("stopped", None, float("inf"), float("-inf"))
     with _WORKER.lock:
