@@ -58,6 +58,7 @@ def compile(
     store: CostStore | None = None,
     use_store: bool = True,
     check: bool = True,
+    refine_budget_s: float | None = None,
     progress: Progress = no_progress,
     observers: Sequence[Observer] = (),
 ) -> Bundle:
@@ -71,6 +72,8 @@ def compile(
         force: replace a bundle that is already there.
         store: measured costs of earlier compilations; the user's own if None.
         use_store: off measures everything anew and keeps nothing.
+        refine_budget_s: seconds in which segments of plans that could win are measured and the
+            costs corrected; 0 trusts the costs of blocks, None is the pass's own default.
 
     Raises:
         PartcError: one sentence on what is wrong and what to do.
@@ -82,10 +85,14 @@ def compile(
     passes = pipeline if isinstance(pipeline, Pipeline) else _parse(pipeline)
     if objective != "latency":
         passes = passes.with_option("partition", objective=objective)
+        passes = passes.with_option("refine-costs", objective=objective)
+    if refine_budget_s is not None:
+        passes = passes.with_option("refine-costs", budget_s=refine_budget_s)
     if pareto is not None:
         passes = passes.with_option("partition", pareto="/".join(pareto))
     if objective == "throughput":  # requests come one after the other, without a pause
         passes = passes.with_option("annotate-costs", pause_ms=0.0)
+        passes = passes.with_option("refine-costs", pause_ms=0.0)
     program = load(model, shapes=shapes, sample=sample)
     if use_store and store is None:
         store = CostStore()

@@ -56,6 +56,10 @@ from partc.cli.constraints import constrained, constraint_options
     show_default=True,
     help="Of drawn sample inputs.",
 )
+@click.option(
+    "--refine-budget", type=click.FloatRange(min=0), metavar="SECONDS",
+    help="Time for measuring the segments of plans that could win; 0 measures none.",
+)  # fmt: skip
 @click.option("--no-store", is_flag=True, help="Measure everything anew and keep nothing.")
 @click.option("--no-check", is_flag=True, help="Do not verify the program after every pass.")
 @click.option("--time-passes", is_flag=True, help="Print the time of each pass.")
@@ -77,6 +81,7 @@ def command(
     shapes: tuple[str, ...],
     force: bool,
     seed: int,
+    refine_budget: float | None,
     no_store: bool,
     no_check: bool,
     time_passes: bool,
@@ -123,6 +128,7 @@ def command(
             seed=seed,
             use_store=not no_store,
             check=not no_check,
+            refine_budget_s=refine_budget,
             progress=progress,
             observers=observers,
         )

@@ -7,7 +7,6 @@ from collections.abc import Iterable, Mapping
 from partc.ir.program import Program
 from partc.ir.segment import Segment
 from partc.ir.topology import Topology
-from partc.passes.refine.forecast import message_fixed_s
 
 Arrivals = dict[str, dict[str, float]]
 """Tensor -> receiving host -> seconds of its arrival whatever its size."""

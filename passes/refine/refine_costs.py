@@ -141,7 +141,8 @@ class _Loop:
         """Measure a plan's segments and correct the costs; whether anything was learnt."""
         assert self.program.costs is not None and plan.evaluation is not None
         segments = self.maker.segments(op_placement(self.program, plan.placement))
-        calls = make_calls(self.program, segments, self.context.topology)
+        structure = [replace(segment, model=None) for segment in segments]
+        calls = make_calls(self.program, structure, self.context.topology)
         times = self.meter.measure(segments)
         self.drift = times.drift
         self.segments.update(times.costs)
