@@ -23,6 +23,7 @@ from partc.ir.program import Op, Program
 from partc.targets.loading import loadable
 from partc.targets.onnxruntime.runner import open_session, session_options
 from partc.targets.protocol import RunSettings
+from partc.targets.shaping import shaping_ops
 
 _RESIDUAL = frozenset(("Add", "Sum"))
 _CONV_INPUTS = 3
@@ -142,7 +143,7 @@ class _Grouping:
         for kernel, anchor in zip(optimised.kernels, optimised.anchors, strict=True):
             if anchor is not None:
                 self._note(kernel, self._program.op_by_name[anchor])
-        shaping = _shaping_ops(self._program)
+        shaping = shaping_ops(self._program)
         for op in self._program.placed_ops:
             if op.name not in self._anchors and op.name not in shaping:
                 for other in self._absorbing(op):
@@ -203,22 +204,6 @@ class _Grouping:
                     seen.add(reader.name)
                     stack.append(reader)
         return found
-
-
-def _shaping_ops(program: Program) -> set[str]:
-    """Ops that compute with shapes alone, from Shape on.
-
-    A kernel may swallow them, as Reshape does. Were they in its block, a tensor of which only
-    the shape is needed would have to be sent to wherever that block runs.
-    """
-    shapes: set[str] = set(program.constant_tensors)
-    found: set[str] = set()
-    for op in program.placed_ops:
-        starts = op.op_type in ("Shape", "Size")
-        if starts or (op.inputs and shapes.issuperset(op.inputs)):
-            shapes.update(op.outputs)
-            found.add(op.name)
-    return found
 
 
 class _Groups:
