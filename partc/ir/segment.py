@@ -24,6 +24,23 @@ class Segment:
     outputs: tuple[str, ...]
     predicted_s: float = 0.0
     model: onnx.ModelProto | None = None
+    precision: Precision = "fp32"
+    deployed: onnx.ModelProto | None = None
+    engine_source: onnx.ModelProto | None = None
+
+
+@dataclass(frozen=True)
+class Exchange:
+    """Tensors that one host sends to another in one message, beside the tree of calls.
+
+    Attributes:
+        id: the same in the step that sends and in the step that awaits.
+        peer: the host at the other end.
+    """
+
+    id: str
+    peer: str
+    tensors: tuple[str, ...]
 
 
 @dataclass(frozen=True)
@@ -32,6 +49,8 @@ class Step:
 
     run: str | None = None
     call: str | None = None
+    push: Exchange | None = None
+    awaits: Exchange | None = None
 
 
 @dataclass(frozen=True)

@@ -37,9 +37,11 @@ def test_a_bus_is_toml() -> None:
     assert Topology.parse(tomllib.loads(text)).bus[0].serial
 
 
-def test_all_hosts_talk_to_the_root() -> None:
+def test_all_hosts_of_a_bus_talk_to_each_other() -> None:
     topology = Topology.parse(described())
-    assert topology.joined_by("robot") == (("robot", "phone"), ("robot", "server"))
+    pairs = (("phone", "robot"), ("phone", "server"), ("robot", "server"))
+    assert set(topology.joined_pairs) == set(pairs)
+    assert topology.are_joined("server", "phone")
 
 
 def test_two_hosts_on_a_bus_are_joined_by_half_of_it() -> None:
