@@ -23,14 +23,16 @@ from partc.targets.support import unsupported_by_host
 
 _WHOLE, _SEGMENT = "whole", "segment-fixed"
 _FIXED_RUNS = 15
+_LEAST_OWN_SHARE = 0.05  # of a tiny model's time that its blocks keep
 
 
 @dataclass(frozen=True)
 class AnnotateCosts(Pass):
     """Measures blocks on this machine, or takes them from the store.
 
-    A block's cost is the median time of its kernels, scaled so that all blocks together take
-    as long as the whole model does without the profiler. A host's ``slowdown`` multiplies it.
+    A block's cost is the median time of its kernels, scaled so that all blocks together, and
+    what a segment costs before it computes anything, take as long as the whole model does without
+    the profiler. A host's ``slowdown`` multiplies it.
 
     Attributes:
         repeats: runs of the model.
@@ -99,8 +101,8 @@ class AnnotateCosts(Pass):
             settings,
             self._sampling,
         )
-        fresh = _block_costs(program, profile)
-        fresh[_SEGMENT] = _segment_fixed_cost(meter, settings, self._sampling)
+        fixed = _segment_fixed_cost(meter, settings, self._sampling)
+        fresh = {**_block_costs(program, profile, fixed.median_s), _SEGMENT: fixed}
         if context.store is not None:
             context.store.add(_by_key(keys, fresh))
         return fresh, (
@@ -131,7 +133,8 @@ def _by_key(keys: Mapping[str, str], costs: Mapping[str, Cost]) -> dict[str, Cos
     }
 
 
-def _block_costs(program: Program, profile: Profile) -> dict[str, Cost]:
+def _block_costs(program: Program, profile: Profile, fixed_s: float) -> dict[str, Cost]:
+    """Blocks together take as long as the whole model less what any segment takes to begin."""
     runs = len(profile.whole_s)
     samples: dict[str, np.ndarray[tuple[int], np.dtype[np.float64]]] = {
         block.name: np.zeros(runs) for block in program.blocks or ()
@@ -141,7 +144,8 @@ def _block_costs(program: Program, profile: Profile) -> dict[str, Cost]:
             samples[program.block_of[op].name] += np.asarray(samples_s)[:runs]
     medians = sum(float(np.median(row)) for row in samples.values())
     whole = summarise(profile.whole_s)
-    scale = whole.median_s / medians if medians > 0 else 1.0
+    own_s = max(whole.median_s - fixed_s, _LEAST_OWN_SHARE * whole.median_s)
+    scale = own_s / medians if medians > 0 else 1.0
     costs = {name: summarise(row.tolist(), scale) for name, row in samples.items()}
     return {**costs, _WHOLE: whole}
 
