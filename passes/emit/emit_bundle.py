@@ -68,12 +68,13 @@ def emit_bundle(
 
 def _planned_calls(program: Program, topology: Topology) -> PlannedCalls:
     """The calls of the chosen plan, then those of each plan of the portfolio."""
-    chosen = make_calls(program, program.segments or (), topology)
+    transfers = program.plan.transfers if program.plan is not None else ()
+    chosen = make_calls(program, program.segments or (), topology, transfers=transfers)
     others = program.portfolio.plans if program.portfolio is not None else ()
     return (
         chosen,
         *(
-            make_calls(program, each.segments or (), topology, prefix=f"p{number}c")
+            make_calls(program, each.segments or (), topology, f"p{number}c", each.transfers)
             for number, each in enumerate(others, 1)
         ),
     )

@@ -93,6 +93,15 @@ class HostTree:
             self._towards[source] = found
         return self._towards[source]
 
+    def way(self, sender: str, receiver: str) -> tuple[Hop, ...]:
+        """The hops of a shortest way."""
+        before = self.before(sender)
+        hops: list[Hop] = []
+        while receiver != sender:
+            hops.append((before[receiver], receiver))
+            receiver = before[receiver]
+        return tuple(reversed(hops))
+
 
 class Routes:
     """The ways of all tensors.

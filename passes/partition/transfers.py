@@ -7,20 +7,22 @@ from collections.abc import Iterable
 from partc.ir.plan import Transfer
 from partc.ir.topology import Topology
 from partc.optimizer import Transfer as Moved
+from partc.passes.lower.routes import HostTree
 
 
 def transfers_of(moved: Iterable[Moved], topology: Topology, root: str) -> tuple[Transfer, ...]:
     """One transfer for each tensor and hop.
 
-    On a bus every other host talks to ``root`` alone, so what passes between two of them is two
-    transfers in the same codec.
+    Hosts that are joined send each other tensors directly; between others a tensor takes the
+    shortest way, in the same codec on every hop.
+
+    Args:
+        root: where requests start.
     """
+    tree = HostTree.of(topology, root)
     found: dict[tuple[str, str, str], Transfer] = {}
     for each in moved:
-        hops = [(each.source, each.destination)]
-        if topology.bus and root not in hops[0]:
-            hops = [(each.source, root), (root, each.destination)]
-        for sender, receiver in hops:
+        for sender, receiver in tree.way(each.source, each.destination):
             transfer = Transfer(
                 tensor=each.tensor,
                 sender=sender,
