@@ -6,6 +6,8 @@ import re
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
+from partc.bundle.engine_table import check_engines
+from partc.bundle.exchanges import check_exchanges, exchange_ids
 from partc.bundle.paths import safe_relative_path
 from partc.codecs import CODEC_NAMES, NONE, applies_to
 from partc.ir.tensor import element_bits
@@ -35,8 +37,10 @@ def check_consistency(manifest: Manifest) -> None:
         _check_transfers(manifest, plan)
         _check_calls(manifest, plan)
         _check_flow(manifest, plan)
+        check_exchanges(manifest, plan)
     _check_shared_ids(manifest)
     _check_files(manifest)
+    check_engines(manifest)
     if manifest.portfolio is not None:
         _check_portfolio(manifest, manifest.portfolio)
 
@@ -73,16 +77,16 @@ def _check_shared_ids(manifest: Manifest) -> None:
         for segment in plan.segments:
             if segments.setdefault(segment.id, segment) != segment:
                 raise ValueError(f"segment {segment.id!r} differs between two plans")
-        for call in plan.calls:
-            if call.id in calls:
-                raise ValueError(f"call {call.id!r} is in two plans")
-            calls.add(call.id)
+        for name in (*(call.id for call in plan.calls), *exchange_ids(plan)):
+            if name in calls:
+                raise ValueError(f"call or push {name!r} is in two plans")
+            calls.add(name)
 
 
 def _check_names(manifest: Manifest, plan: PlanEntry) -> None:
     for kind, names in (
         ("segment", [s.id for s in plan.segments]),
-        ("call", [c.id for c in plan.calls]),
+        ("call", [*(c.id for c in plan.calls), *exchange_ids(plan)]),
     ):
         for name in names:
             if not _IDENTIFIER.match(name):
