@@ -76,7 +76,9 @@ def read_target_file(path: Path) -> TargetFile:
 
 
 def _sentence(error: ValidationError) -> str:
-    detail = error.errors()[0]
+    # A mistyped key is both unknown and missing; unknown says more.
+    details = sorted(error.errors(), key=lambda each: each["type"] == "missing")
+    detail = details[0]
     where = ".".join(str(part) for part in detail["loc"] if part != "[key]")
     key = str(detail["loc"][-1]) if detail["loc"] else ""
     section = Hardware if detail["loc"][:1] == ("hardware",) and len(detail["loc"]) > 1 else None
