@@ -7,8 +7,10 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from partc.errors import UsageError
 from partc.optimizer.evaluation import evaluate
 from partc.optimizer.problem import Problem
+from partc.optimizer.routes import routes_are_open
 from partc.optimizer.simple_plans import device_of
 from partc.optimizer.solution import Solution
 from partc.optimizer.solving import solve_fast
@@ -58,6 +60,7 @@ def break_even(problem_at: Callable[[float], Problem]) -> BreakEven:
 
     Raises:
         InfeasibleError: no placement satisfies the constraints.
+        UsageError: links close rings, and the problem does not say which routes are taken.
     """
     return _Search(problem_at).run()
 
@@ -68,6 +71,11 @@ class _Search:
         self.at_infinity = problem_at(math.inf)
         self.at_one = problem_at(1.0)
         self.device = device_of(self.at_infinity)
+        if routes_are_open(self.at_one):
+            raise UsageError(
+                "Where links close rings, the cheapest routes change with the bandwidth; give the "
+                "problem's routes between all hosts to find a break-even."
+            )
 
     def run(self) -> BreakEven:
         device_line = self._single_host_line(self.device)

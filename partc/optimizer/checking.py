@@ -108,6 +108,7 @@ def _check_joined(problem: Problem, hosts: set[str]) -> None:
         _check_bus(problem, hosts)
         return
     group = {name: name for name in hosts}
+    seen: set[frozenset[str]] = set()
 
     def root(name: str) -> str:
         while group[name] != name:
@@ -120,22 +121,29 @@ def _check_joined(problem: Problem, hosts: set[str]) -> None:
             _known("host", name, hosts, "links")
         if a == b:
             raise UsageError(f"A link joins host {a!r} to itself.")
-        if root(a) == root(b):
-            raise UsageError(
-                f"The link between {a!r} and {b!r} closes a ring; links must form a tree (a chain, "
-                "a star): leave out the slower way, or describe a shared medium as a bus."
-            )
+        pair = frozenset(link.between)
+        if pair in seen:
+            raise UsageError(f"Hosts {a!r} and {b!r} are linked twice; leave out the slower link.")
+        seen.add(pair)
         group[root(a)] = root(b)
     first = problem.hosts[0].name
     for name in problem.host_names:
         if root(name) != root(first):
             raise UsageError(f"No links join host {name!r} to host {first!r}; add one.")
+    for way in problem.routes:
+        for name in way:
+            _known("host", name, hosts, "routes")
+    from partc.optimizer.routes import check_routes
+
+    check_routes(problem)
 
 
 def _check_bus(problem: Problem, hosts: set[str]) -> None:
     assert problem.bus is not None
     if problem.links:
         raise UsageError("A problem has either links or a bus; this one has both.")
+    if problem.routes:
+        raise UsageError("On a bus there is one way between any two hosts; leave out routes.")
     _distinct("bus host", problem.bus.hosts)
     for name in problem.bus.hosts:
         _known("host", name, hosts, "bus")

@@ -19,6 +19,7 @@ from partc.errors import UsageError
 from partc.optimizer.conditions import Conditions, CostVector, Point
 from partc.optimizer.evaluation import evaluate
 from partc.optimizer.problem import Problem
+from partc.optimizer.routes import Routes, routes_are_open
 from partc.optimizer.simple_plans import device_of
 from partc.optimizer.solving import solve, solve_fast
 
@@ -127,7 +128,9 @@ class _Search:
     def __init__(
         self, problem: Problem, conditions: Conditions, tolerance: float, accuracy: float
     ) -> None:
-        self.problem = problem
+        # A plan's cost is linear only while its ways stay what they are.
+        fixed = Routes(problem).all() if routes_are_open(problem) else problem.routes
+        self.problem = problem.changed(routes=fixed)
         self.tolerance = tolerance
         self.accuracy = accuracy
         self.device = device_of(problem)

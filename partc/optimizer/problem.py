@@ -164,7 +164,9 @@ class Problem(_Data):
     Attributes:
         objective: what is minimised: "latency" (one request, host after host), "throughput" (the
             largest load of a host or link direction), "energy" (of `energy_hosts`; all when empty).
-        links, bus: how the hosts are joined: a tree of links, or one bus.
+        links, bus: how the hosts are joined: links of any shape, or one bus.
+        routes: where links close rings, ways that tensors must take, first host to last; each
+            settles the ways from its first host to those between, too.
         inputs, outputs: tensor to the host where it arises, or is wanted.
     """
 
@@ -172,6 +174,7 @@ class Problem(_Data):
     hosts: tuple[Host, ...] = Field(min_length=1)
     links: tuple[Link, ...] = ()
     bus: Bus | None = None
+    routes: tuple[tuple[Name, ...], ...] = ()
     ops: tuple[Op, ...]
     tensors: tuple[Tensor, ...] = ()
     weights: tuple[Weight, ...] = ()

@@ -60,7 +60,7 @@ class _Check:
             self._check_monotone()
 
     def _check_monotone(self) -> None:
-        """Each op must be on its predecessor's host or further from the root, on every link."""
+        """No hop between ops may lead nearer to the root; a bus has its hosts' order."""
         if self.problem.bus is not None:
             rank = {name: {name} for name in self.problem.host_names}
             for name in self.problem.host_names:
@@ -69,8 +69,12 @@ class _Check:
         else:
             routes = Routes(self.problem)
             rank = {
-                name: {routes.root, name, *(hop[1] for hop in routes.path(routes.root, name))}
-                for name in self.problem.host_names
+                after: {
+                    before
+                    for before in self.problem.host_names
+                    if routes.stays_or_leaves(before, after)
+                }
+                for after in self.problem.host_names
             }
         for tensor in self.problem.tensors:
             producer = self.problem.producer_of.get(tensor.name)

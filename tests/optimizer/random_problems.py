@@ -23,7 +23,8 @@ def random_problem(
 ) -> dict[str, Any]:
     """A problem whose costs and transfers compete, so that optima often mix hosts.
 
-    `shape` is "chain", "star" or "bus"; `unit_s` is the size of a typical cost.
+    `shape` is "chain", "star", "ring", "mesh" (all linked to all) or "bus"; `unit_s` is the size
+    of a typical cost.
     """
     generator = random.Random(seed)
     names = [f"h{index}" for index in range(hosts)]
@@ -87,14 +88,14 @@ def random_problem(
     else:
         data["links"] = [
             {
-                "between": [names[0 if shape == "star" else index - 1], names[index]],
+                "between": [names[one], names[other]],
                 "seconds_per_byte": [
                     generator.choice([0.1, 0.5, 1.0, 2.0]) * unit_s,
                     generator.choice([0.1, 0.5, 1.0]) * unit_s,
                 ],
                 "latency_s": [generator.choice([0.0, 1.0]) * unit_s, 0.5 * unit_s],
             }
-            for index in range(1, hosts)
+            for one, other in _linked(shape, hosts)
         ]
     return data
 
@@ -108,6 +109,13 @@ def _vary_messages(
             tensor["shares_message"] = True
         if generator.random() < 0.15:
             tensor["extra_s"] = {generator.choice(hosts): generator.choice([0.5, 3.0]) * unit_s}
+
+
+def _linked(shape: str, hosts: int) -> list[tuple[int, int]]:
+    if shape == "mesh":
+        return list(itertools.combinations(range(hosts), 2))
+    pairs = [(0 if shape == "star" else index - 1, index) for index in range(1, hosts)]
+    return [*pairs, (hosts - 1, 0)] if shape == "ring" else pairs
 
 
 def placements(problem: Problem) -> Iterator[dict[str, str]]:

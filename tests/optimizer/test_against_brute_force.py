@@ -92,7 +92,7 @@ CHANGES: dict[str, Change] = {
     "segments": _segments,
     "pinned": _constraint("pinned", {"op1": "h1"}, {"op0": "h0", "op2": "h1"}),
     "forbidden": _constraint("forbidden", {"op2": ["h1"]}, {"op0": ["h0"]}),
-    "together": _constraint("together", [["op0", "op2"]], [["op1", "op2", "op4"]]),
+    "together": _constraint("together", [["op0", "op2"]], [["op0", "op1", "op3"]]),
     "keep-local": _constraint("keep_local", ["x"], ["t0"], ["x", "t1"]),
     "memory": _memory,
     "activations": _activations,
@@ -104,6 +104,11 @@ CHANGES: dict[str, Change] = {
     "everything": _everything,
 }
 SHAPES = [("pair", 2, "chain", 7), ("chain", 3, "chain", 5), ("star", 3, "star", 5)]
+SHAPES += [
+    ("triangle", 3, "ring", 5),
+    ("mesh-of-four", 4, "mesh", 4),
+    ("ring-of-four", 4, "ring", 4),
+]
 SHAPES += [("bus", 3, "bus", 5), ("pair-bus", 2, "bus", 7)]
 
 
@@ -148,7 +153,7 @@ def test_optimum_is_the_best_of_all_placements(
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("shape", ["chain", "star", "bus"])
+@pytest.mark.parametrize("shape", ["chain", "star", "ring", "bus"])
 def test_larger_problems(shape: str) -> None:
     mixed = total = 0
     for seed in range(40):

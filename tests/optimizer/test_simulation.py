@@ -10,11 +10,11 @@ from partc.optimizer import Problem, evaluate, simulate
 from tests.optimizer.random_problems import random_problem
 
 
-@pytest.mark.parametrize("shape", ["chain", "star", "bus"])
+@pytest.mark.parametrize("shape", ["chain", "star", "ring", "mesh", "bus"])
 def test_never_worse_than_sequential_and_never_two_things_at_once(shape: str) -> None:
     faster = 0
     for seed in range(60):
-        data = random_problem(seed, hosts=3, ops=12, shape=shape)
+        data = random_problem(seed, hosts=4 if shape == "ring" else 3, ops=12, shape=shape)
         data["codecs"] = [{"name": "c", "ratio": 0.5, "encode_s_per_byte": 0.1}]
         problem = Problem.from_dict(data)
         generator = random.Random(seed)
