@@ -109,7 +109,13 @@ def compile(
     from partc.report import render_report
 
     manifest = emit_bundle(
-        program, topology, str(passes), output, force=force, render_report=render_report
+        program,
+        topology,
+        str(passes),
+        output,
+        force=force,
+        render_report=render_report,
+        progress=progress,
     )
     return Bundle(output, manifest)
 

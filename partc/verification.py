@@ -17,7 +17,7 @@ from partc.passes.build.compare import compare
 from partc.passes.build.segment_runs import carried
 from partc.pipeline import Pipeline
 from partc.targets.protocol import Runner, RunSettings
-from partc.targets.registry import load_backend
+from partc.targets.reference import backend_here
 
 
 @dataclass(frozen=True)
@@ -91,7 +91,7 @@ def _runs(
             if segment.id not in runners:
                 settings = RunSettings(host.threads, host.optimization)
                 file = bundle.artefact_path(segment.host, segment.id)
-                backend = load_backend(host.backend)
+                backend = backend_here(host.backend)
                 runners[segment.id] = stack.enter_context(backend.runner(file, settings))
             return runners[segment.id].run(given)
         except TargetError as error:

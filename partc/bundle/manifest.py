@@ -18,6 +18,7 @@ from pydantic import (
 
 from partc.bundle.consistency import check_consistency
 from partc.errors import BundleError
+from partc.ir.engine import EngineEntry
 from partc.ir.topology import Address, Topology
 
 SCHEMA_VERSION = 2
@@ -75,6 +76,8 @@ class HostEntry(_Strict):
         fallback: segment id -> the file of a segment of another host, with which this host
             finishes a request when that one does not answer.
         no_fallback_reason: why ``fallback`` is empty although other hosts take part.
+        engines: segment id -> the engine that this host runs it with, where its target has any;
+            the artefact is what it runs where no engine can be had.
     """
 
     target: str
@@ -86,6 +89,7 @@ class HostEntry(_Strict):
     artefacts: dict[str, Artefact]
     fallback: dict[str, Artefact] = {}
     no_fallback_reason: str | None = None
+    engines: dict[str, EngineEntry] = {}
 
 
 class SegmentEntry(_Strict):

@@ -97,7 +97,7 @@ class Bundle:
         Raises:
             BundleError: they are missing, changed, or not readable.
         """
-        return self._arrays(GOLDEN_INPUT), self._arrays(GOLDEN_OUTPUT)
+        return self.arrays(GOLDEN_INPUT), self.arrays(GOLDEN_OUTPUT)
 
     @cached_property
     def identity(self) -> str:
@@ -113,7 +113,12 @@ class Bundle:
     def _digest(self, path: str) -> str:
         return self.manifest.files[path].sha256
 
-    def _arrays(self, name: str) -> dict[str, Array]:
+    def arrays(self, name: str) -> dict[str, Array]:
+        """An ``.npz`` file of the bundle, checked.
+
+        Raises:
+            BundleError: it is missing, changed, or not readable.
+        """
         if name not in self.manifest.files:
             raise BundleError(f"bundle {self.path} has no {name}; compile it again")
         self.check([name])

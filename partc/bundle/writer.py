@@ -102,6 +102,10 @@ class BundleWriter:
         """Digests and sizes of what was added so far, by path inside of the bundle."""
         return dict(self._files)
 
+    def path_of(self, path: str) -> Path:
+        """Where a file that was added lies until the bundle is finished."""
+        return self._staging / path
+
     def add_bytes(self, path: str, data: bytes) -> str:
         """Add a file; returns ``path``."""
         target = self._target(path)

@@ -145,6 +145,9 @@ class EngineEntry(_Strict):
         precision: in which the segment was written; for people.
         state: ``built`` where the bundle brings engines, ``build_on_target`` where it does not.
         reason: why it does not.
+        source: files of the ONNX that the engine is built from, the model first, where that is
+            not the one that runs without an engine.
+        golden: files with inputs and outputs of the segment, on which an engine is tested.
     """
 
     recipe: EngineRecipe
@@ -153,6 +156,8 @@ class EngineEntry(_Strict):
     state: Literal["built", "build_on_target"]
     reason: str = ""
     built: list[EngineFile] = []
+    source: list[str] = []
+    golden: Annotated[list[str], Field(max_length=2)] = []
 
     @model_validator(mode="after")
     def _is_consistent(self) -> Self:

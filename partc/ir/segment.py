@@ -6,6 +6,8 @@ from dataclasses import dataclass
 
 import onnx
 
+from partc.ir.engine import Precision
+
 
 @dataclass(frozen=True)
 class Segment:
@@ -15,6 +17,9 @@ class Segment:
         inputs: tensors that must be present before it runs; weights are inside the model.
         outputs: tensors that another segment or the user reads.
         model: the segment as a model of its own; None where only the structure is known.
+        precision: in which its host computes it.
+        deployed: what its host runs, where that is not ``model``: the same at its precision.
+        engine_source: what an engine is built from, where that is neither.
     """
 
     id: str
@@ -45,7 +50,15 @@ class Exchange:
 
 @dataclass(frozen=True)
 class Step:
-    """One thing a host does for a request: run a segment of its own, or call another host."""
+    """One thing a host does for a request, exactly one of these.
+
+    Attributes:
+        run: a segment of its own.
+        call: a call to another host, which it waits for when something needs its outputs.
+        push: tensors that it sends to a host that it is joined with and neither calls nor is
+            called by.
+        awaits: tensors that such a host sends it.
+    """
 
     run: str | None = None
     call: str | None = None

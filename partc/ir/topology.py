@@ -21,6 +21,7 @@ from partc.errors import TopologyError
 from partc.ir.address import checked_address
 from partc.ir.conditions import Conditions
 from partc.ir.constraints import Constraints
+from partc.ir.engine import EngineOptions, Precision
 from partc.suggest import unknown_name
 
 _HOST_NAME = re.compile(r"^[A-Za-z0-9][A-Za-z0-9._-]{0,62}$")
@@ -50,6 +51,8 @@ class Host(_Strict):
         address: ``host:port`` where ``partc serve`` listens; not needed for the device.
         agent: ``host:port`` where ``partc agent`` listens, which measures there, takes its part
             of a bundle and serves it, unless ``address`` says that something else does.
+        precision: in which its segments compute; it is written into their ONNX.
+        engine: how engines are built for it, where its target has any.
     """
 
     target: str = "onnxruntime-cpu"
@@ -62,6 +65,8 @@ class Host(_Strict):
     power_rx_w: NonNegative | None = None
     address: Address | None = None
     agent: Address | None = None
+    precision: Precision = "fp32"
+    engine: EngineOptions = EngineOptions()
 
     @property
     def served_at(self) -> str | None:
@@ -311,4 +316,6 @@ def _known_keys(location: tuple[int | str, ...]) -> list[str]:
         "conditions": Conditions,
     }
     section = sections[str(location[0])] if len(location) > 1 else Topology
+    if section is Host and "engine" in location[2:-1]:
+        section = EngineOptions
     return list(section.model_fields)

@@ -104,6 +104,13 @@ class HostedModels:
         """Every model of this host."""
         return (*self._plan.calls, *self._plan.entry.artefacts)
 
+    def platform(self, model: str) -> str:
+        """What a model runs on: ``partc``, or for a segment with an engine what it really is."""
+        use = self.executor.segments.engines.uses.get(model)
+        if use is None:
+            return "partc"
+        return f"partc {use.kind}: {use.detail}" + (f" ({use.reason})" if use.reason else "")
+
     def signature(self, model: str) -> tuple[list[TensorSpec], list[TensorSpec]]:
         """Inputs and outputs of a model.
 

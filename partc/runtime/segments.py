@@ -11,13 +11,14 @@ from typing import Any, Literal
 
 import numpy as np
 
-from partc.bundle.manifest import SegmentEntry, TensorSpec
+from partc.bundle.manifest import HostEntry, SegmentEntry, TensorSpec
 from partc.bundle.reader import Bundle
 from partc.errors import BundleError, TargetError
+from partc.runtime.engine_segments import FALLBACK_BACKEND, EngineSegments
 from partc.runtime.pacing import run_slowed
 from partc.runtime.transport import CallFailedError, FailureKind
 from partc.targets.clocks import clock_of
-from partc.targets.protocol import Runner, RunSettings
+from partc.targets.protocol import Backend, Runner, RunSettings
 from partc.targets.registry import load_backend
 
 Array = np.ndarray[Any, np.dtype[Any]]
@@ -47,7 +48,8 @@ class SegmentPool:
         self._settings = RunSettings(
             threads=self._entry.threads, optimization=self._entry.optimization
         )
-        self._backend = load_backend(self._entry.backend)
+        self.engines = EngineSegments(bundle, host)
+        self._backend = _backend_of(self._entry)
         self._runners: dict[str, Runner] = {}
         self._loading = threading.Lock()
         self._machine = threading.Lock()
@@ -123,6 +125,8 @@ class SegmentPool:
         if self._verify_files:
             self._bundle.check_artefacts([name])
         try:
+            if segment_id in self.engines:
+                return self.engines.open(segment_id, self._settings)
             return self._backend.runner(self._bundle.path / name, self._settings)
         except TargetError as error:
             raise TargetError(
@@ -136,6 +140,11 @@ class SegmentPool:
         # Zeros are a legal input of almost every segment; one that refuses them starts cold.
         with suppress(TargetError):
             runner.run({spec.name: _zeros(spec) for spec in specs})
+
+
+def _backend_of(entry: HostEntry) -> Backend:
+    """What runs segments as they are; on a host with engines, those it has no engine for."""
+    return load_backend(FALLBACK_BACKEND if entry.engines else entry.backend)
 
 
 def _zeros(spec: TensorSpec) -> Array:

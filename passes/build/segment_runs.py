@@ -15,7 +15,8 @@ from partc.ir.segment import Segment
 from partc.ir.topology import Topology
 from partc.targets.loading import open_model
 from partc.targets.protocol import Runner
-from partc.targets.registry import load_backend, load_target
+from partc.targets.reference import backend_here
+from partc.targets.registry import load_target
 from partc.targets.settings import run_settings
 
 
@@ -58,7 +59,7 @@ class SegmentRuns:
                 host = self._topology.hosts[segment.host]
                 target = load_target(host.target)
                 settings = run_settings(host, target)
-                backend = load_backend(target.backend)
+                backend = backend_here(target.backend)
                 self._runners[segment.id] = self._stack.enter_context(
                     open_model(segment.model, backend, settings)
                 )

@@ -14,7 +14,9 @@ from partc.errors import PassError
 from partc.ir.program import Program
 from partc.ir.segment import Call, Segment
 from partc.ir.topology import Topology
+from partc.passes.contract import Progress, no_progress
 from partc.passes.emit.annotate_graph import annotated_model
+from partc.passes.emit.engines import add_engines
 from partc.passes.emit.manifest import PlannedCalls, build_manifest
 from partc.passes.lower.schedule import make_calls
 from partc.targets.support import unsupported_by_host
@@ -32,6 +34,7 @@ def emit_bundle(
     *,
     force: bool = False,
     render_report: Callable[[Manifest], str] | None = None,
+    progress: Progress = no_progress,
 ) -> Manifest:
     """Write everything that the hosts and a reader need; the folder appears whole or not at all.
 
@@ -51,12 +54,14 @@ def emit_bundle(
         writer.add_arrays("golden/input.npz", program.verification.feeds)
         writer.add_arrays("golden/output.npz", program.verification.outputs)
         writer.add_model(WHOLE_MODEL_NAME, annotated_model(program))
+        segments = _segments_of_plans(program)
+        engines = add_engines(writer, program, topology, segments, artefacts, progress)
         problem = json.dumps(program.plan.problem, indent=1) + "\n"
         writer.add_bytes(PROBLEM_NAME, problem.encode())
 
         def manifest() -> Manifest:
             return build_manifest(
-                program, topology, pipeline, plans, artefacts, no_fallback, writer.files
+                program, topology, pipeline, plans, artefacts, no_fallback, writer.files, engines
             )
 
         if render_report is not None:
@@ -80,10 +85,13 @@ def _planned_calls(program: Program, topology: Topology) -> PlannedCalls:
     )
 
 
-def _all_segments(program: Program) -> dict[str, Segment]:
+def _segments_of_plans(program: Program) -> list[tuple[Segment, ...]]:
     others = program.portfolio.plans if program.portfolio is not None else ()
-    sets = [program.segments or (), *(each.segments or () for each in others)]
-    return {segment.id: segment for segments in sets for segment in segments}
+    return [program.segments or (), *(each.segments or () for each in others)]
+
+
+def _all_segments(program: Program) -> dict[str, Segment]:
+    return {segment.id: segment for segments in _segments_of_plans(program) for segment in segments}
 
 
 def _models(program: Program, host: str, fallback: set[str]) -> dict[str, onnx.ModelProto]:
@@ -93,7 +101,7 @@ def _models(program: Program, host: str, fallback: set[str]) -> dict[str, onnx.M
         if segment.host == host or segment.id in fallback:
             if segment.model is None:
                 raise PassError(f"segment {segment.id!r} has no model")
-            models[segment.id] = segment.model
+            models[segment.id] = segment.deployed or segment.model
     return models
 
 

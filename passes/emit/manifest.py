@@ -37,6 +37,7 @@ from partc.bundle.manifest import (
     VerificationEntry,
 )
 from partc.errors import PassError
+from partc.ir.engine import EngineEntry
 from partc.ir.plan import Plan, Transfer
 from partc.ir.portfolio import Portfolio
 from partc.ir.program import Program
@@ -59,6 +60,7 @@ def build_manifest(
     artefacts: Mapping[str, Mapping[str, Artefact]],
     no_fallback: Mapping[str, str],
     files: Mapping[str, FileEntry],
+    engines: Mapping[str, Mapping[str, EngineEntry]] | None = None,
 ) -> Manifest:
     """Everything in one place.
 
@@ -66,6 +68,7 @@ def build_manifest(
         plans: calls of the chosen plan, then of each plan of the portfolio.
         artefacts: host -> segment -> file; segments of other hosts are fallbacks.
         no_fallback: host -> why it cannot finish a request alone.
+        engines: host -> segment -> engine, of hosts that run any.
     """
     plan, segments = program.plan, program.segments
     if plan is None or segments is None or program.verification is None:
@@ -92,6 +95,7 @@ def build_manifest(
                 if host_of[segment] != name
             },
             no_fallback_reason=no_fallback.get(name),
+            engines=dict((engines or {}).get(name, {})),
         )
         for name, host in topology.hosts.items()
     }

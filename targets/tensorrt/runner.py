@@ -15,6 +15,7 @@ import numpy as np
 
 from partc.errors import MissingBackendError, TargetError
 from partc.ir.engine import EngineRecipe
+from partc.targets.clocks import ClockKind
 from partc.targets.protocol import Array
 from partc.targets.tensorrt.cuda import Cuda
 from partc.targets.tensorrt.detect import machine_of
@@ -71,6 +72,7 @@ class EngineRunner:
             if machine.gpu is None:  # Without a GPU, some versions crash on what follows.
                 raise MissingBackendError(machine.reason)
             cuda = Cuda()
+        self.clock: ClockKind = "wall"
         self._title = library.title
         self._cuda = cuda
         self._lock = threading.Lock()

@@ -11,7 +11,7 @@ from tritonclient.grpc import service_pb2 as pb
 
 from partc.bundle.manifest import TensorSpec
 from partc.errors import PartcError
-from partc.runtime.models import ModelAnswer, Models, explain
+from partc.runtime.models import HostedModels, ModelAnswer, Models, explain
 from partc.runtime.transport import CallFailedError, FailureKind
 from partc.runtime.wire.client import SERVICE
 from partc.runtime.wire.datatypes import datatype_of
@@ -81,7 +81,7 @@ class InferenceService:
             return pb.ModelMetadataResponse(
                 name=request.name,
                 versions=["1"],
-                platform="partc",
+                platform=_platform(self._models, request.name),
                 inputs=[_tensor_metadata(spec) for spec in inputs],
                 outputs=[_tensor_metadata(spec) for spec in outputs],
             )
@@ -124,6 +124,10 @@ def partc_version() -> str:
 
 def _serialised(message: Any) -> bytes:
     return bytes(message.SerializeToString())
+
+
+def _platform(models: Models, name: str) -> str:
+    return models.platform(name) if isinstance(models, HostedModels) else "partc"
 
 
 def _tensor_metadata(spec: TensorSpec) -> Any:
