@@ -9,6 +9,8 @@ import json
 from pathlib import Path
 from typing import Any
 
+import click
+
 FOLDER = Path(__file__).parent
 
 
@@ -16,12 +18,14 @@ def pages() -> dict[str, str]:
     """File name -> text."""
     from partc.bundle.manifest import Manifest
     from partc.ir.topology import Topology
+    from partc.measure.exchange import CostFile
     from partc.optimizer.schema import schema_text
 
     return {
         "problem.schema.json": schema_text(),
         "manifest.schema.json": _text(Manifest.model_json_schema(mode="validation")),
         "topology.schema.json": _text(Topology.model_json_schema(mode="validation")),
+        "costs.schema.json": _text(CostFile.model_json_schema(mode="validation")),
         "commands.md": _commands(),
     }
 
@@ -31,8 +35,6 @@ def _text(schema: dict[str, Any]) -> str:
 
 
 def _commands() -> str:
-    import click
-
     from partc.cli.main import partc
 
     lines = [
@@ -48,12 +50,18 @@ def _commands() -> str:
         for name in partc.list_commands(context):
             command = partc.get_command(context, name)
             assert command is not None
-            with click.Context(
-                command, info_name=f"partc {name}", terminal_width=96, max_content_width=96
-            ) as inner:
-                help_text = command.get_help(inner)
-            lines += ["", f"## partc {name}", "", "```", help_text.rstrip(), "```"]
+            lines += _help(command, f"partc {name}")
     return "\n".join(lines) + "\n"
+
+
+def _help(command: click.Command, path: str) -> list[str]:
+    """A command's page, and those of the commands within it."""
+    with click.Context(command, info_name=path, terminal_width=96, max_content_width=96) as context:
+        lines = ["", f"## {path}", "", "```", command.get_help(context).rstrip(), "```"]
+    if isinstance(command, click.Group):
+        for name, inner in command.commands.items():
+            lines += _help(inner, f"{path} {name}")
+    return lines
 
 
 def main() -> None:

@@ -18,11 +18,13 @@ _INTERRUPTED = "partc: interrupted; nothing half-written was left behind"
 # Name -> module and the line that --help shows, so that --help imports no command.
 _COMMANDS = {
     "compile": ("compile", "Compile an ONNX model into a bundle for the hosts of a topology."),
+    "build": ("build", "Build the engines of one host of a bundle, on that host."),
     "run": ("run", "Run a bundle on the host where requests start."),
     "serve": ("serve", "Serve one host's segments of a bundle."),
     "verify": ("verify", "Check a bundle: digests, and answers against the whole model."),
     "inspect": ("inspect", "Show what a bundle holds and what was proven of it."),
     "profile": ("profile", "Measure a model on a target of this machine."),
+    "costs": ("costs", "List, share and forget measured costs."),
     "solve": ("solve", "Solve a placement problem given as JSON."),
     "targets": ("targets", "List targets, or show one."),
     "passes": ("passes", "List passes with their options, or show one."),

@@ -18,6 +18,9 @@ KINDS = {
     "paused-message-per-byte": "what a byte of a message costs",
 }
 
+STRUCTURED = frozenset(("block", "segment", "whole"))
+"""Kinds that are of some structure; the others are measured once for each machine."""
+
 
 @dataclass(frozen=True)
 class CostKey:

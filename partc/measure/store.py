@@ -16,6 +16,7 @@ from partc.ir.cost import Cost
 from partc.measure import schema
 from partc.measure.damage import SetAsideError, is_database, is_ours, set_aside
 from partc.measure.entries import About, Entry
+from partc.measure.exchange import merged
 from partc.measure.plausible import refusal
 
 _BUSY_TIMEOUT_S = 20.0
@@ -115,6 +116,27 @@ class CostStore:
                 connection.execute("COMMIT")
 
         self._attempt(write, None)
+
+    def merge(self, arriving: Sequence[Entry], overwrite: bool = False) -> dict[str, int]:
+        """Take over entries from elsewhere; gives how many were added, replaced, older and same.
+
+        In one transaction, so that no measurement of another process meanwhile is lost.
+
+        Args:
+            overwrite: replace newer measurements too.
+        """
+
+        def write() -> dict[str, int]:
+            with self._connection() as connection:
+                connection.execute("BEGIN IMMEDIATE")
+                query = f"SELECT {_READ} FROM costs"
+                known = {entry.key: entry for entry in _entries(connection, query)}
+                keep, counts = merged(known, arriving, overwrite)
+                connection.executemany(_UPSERT, [_row(entry) for entry in keep])
+                connection.execute("COMMIT")
+            return counts
+
+        return self._attempt(write, merged({}, [])[1])
 
     def remove(self, keys: Iterable[str]) -> int:
         """Forget costs; gives how many there were."""

@@ -103,6 +103,8 @@ class AnnotateCosts(Pass):
         )
         fixed = _segment_fixed_cost(meter, settings, self._sampling)
         fresh = {**_block_costs(program, profile, fixed.median_s), _SEGMENT: fixed}
+        fingerprint = meter.detect().fingerprint
+        fresh = {name: replace(cost, fingerprint=fingerprint) for name, cost in fresh.items()}
         if context.store is not None:
             context.store.add(_by_key(keys, fresh))
         return fresh, (
