@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from contextlib import nullcontext
+import time
+from collections.abc import Mapping, Sequence
+from contextlib import ExitStack, nullcontext
 from dataclasses import dataclass
+from functools import partial
 from typing import Protocol
 
 import onnx
@@ -23,6 +25,12 @@ from partc.targets.protocol import (
     RunSettings,
     Sampling,
 )
+
+Job = tuple[onnx.ModelProto, Mapping[str, Array]]
+"""A model, and what it is run on."""
+
+_WARMUP_TURNS = 2
+_FEWEST_TURNS = 6  # fewer samples have no confidence interval of 95 %
 
 
 class Meter(Protocol):
@@ -66,6 +74,18 @@ class Meter(Protocol):
         sampling: Sampling,
     ) -> tuple[float, ...]:
         """Seconds of each run of a segment, as the runtime runs it."""
+
+    def interleaved_times(
+        self, jobs: Sequence[Job], settings: RunSettings, sampling: Sampling
+    ) -> list[tuple[float, ...]]:
+        """As `run_times` of each of several models, a run of each in turn.
+
+        What a machine does in one minute and not in the next then falls on all of them, so that
+        their ratios can be trusted where their times cannot.
+
+        Returns:
+            for each job its samples, the n-th of all of them from the same turn.
+        """
 
 
 def detection_of(backend: Backend, provider: str = "") -> Detection:
@@ -136,6 +156,38 @@ class LocalMeter:
     ) -> tuple[float, ...]:
         """Seconds of each run of a segment, as the runtime runs it."""
         return self.measure_runs(model, feeds, settings, sampling).samples_s
+
+    def interleaved_times(
+        self, jobs: Sequence[Job], settings: RunSettings, sampling: Sampling
+    ) -> list[tuple[float, ...]]:
+        """As `run_times` of each of several models, a run of each in turn."""
+        pinning = pinned(settings.threads) if sampling.pinned else nullcontext()
+        turns: list[tuple[float, ...]] = []
+        with ExitStack() as stack:
+            stack.enter_context(pinning)
+            runners = [
+                stack.enter_context(open_model(model, self.backend, settings)) for model, _ in jobs
+            ]
+
+            def turn() -> tuple[float, ...]:
+                seconds: list[float] = []
+                for runner, (_, feeds) in zip(runners, jobs, strict=True):
+                    time.sleep(sampling.pause_s)
+                    work = partial(runner.run, feeds)
+                    seconds.append(timed(work, clock_of(runner), settings.threads)[1])
+                return tuple(seconds)
+
+            for _ in range(_WARMUP_TURNS):
+                turn()
+            began_s = time.perf_counter()
+            while len(turns) < max(sampling.repeats, _FEWEST_TURNS):
+                if (
+                    len(turns) >= _FEWEST_TURNS
+                    and time.perf_counter() - began_s > sampling.budget_s
+                ):
+                    break
+                turns.append(turn())
+        return [tuple(row) for row in zip(*turns, strict=True)]
 
     def measure_runs(
         self,

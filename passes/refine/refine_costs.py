@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -19,12 +20,13 @@ from partc.passes.partition.losses import LossMeter
 from partc.passes.partition.portfolio import op_placement
 from partc.passes.partition.solving import solve_with_losses
 from partc.passes.refine.corrections import blocks_s, corrections, merged
-from partc.passes.refine.forecast import Forecast, forecast
+from partc.passes.refine.forecast import forecast
 from partc.passes.refine.segment_meter import SegmentMeter
 from partc.targets.protocol import Sampling
 
 _DRIFT_WORTH_SAYING = 0.15
 _MOST_ROUNDS = 20
+_LEAST_BUDGET_S = 1.0
 
 
 @dataclass(frozen=True)
@@ -62,14 +64,6 @@ class RefineCosts(Pass):
         return _Loop(self, program, context).run()
 
 
-@dataclass(frozen=True)
-class _Tried:
-    """A plan with what measuring its segments gave."""
-
-    solution: Solution
-    forecast: Forecast
-
-
 class _Loop:
     def __init__(self, options: RefineCosts, program: Program, context: Context) -> None:
         self.options = options
@@ -81,7 +75,7 @@ class _Loop:
         self.meter = SegmentMeter(program, context, sampling)
         self.began_s = time.perf_counter()
         self.rounds: list[RefinementRound] = []
-        self.tried: dict[tuple[str, ...], _Tried] = {}
+        self.tried: dict[tuple[str, ...], float] = {}
         self.segments: dict[tuple[str, tuple[str, ...]], Cost] = {}
         self.drift = 1.0
 
@@ -131,8 +125,7 @@ class _Loop:
 
     def _might_win(self, plan: Solution) -> bool:
         assert plan.objective is not None
-        best_s = min(each.forecast.latency_s for each in self.tried.values())
-        return plan.objective < best_s * (1 + self.options.margin)
+        return plan.objective < self._best_s() * (1 + self.options.margin)
 
     def _known(self, plan: Solution) -> bool:
         return _key(plan) in self.tried
@@ -143,15 +136,18 @@ class _Loop:
         segments = self.maker.segments(op_placement(self.program, plan.placement))
         structure = [replace(segment, model=None) for segment in segments]
         calls = make_calls(self.program, structure, self.context.topology)
-        times = self.meter.measure(segments)
+        times = self.meter.measure(segments, max(self._left_s(), _LEAST_BUDGET_S))
         self.drift = times.drift
         self.segments.update(times.costs)
+        expected = {segment.id: self._expected_s(segment) for segment in segments}
         measured = {
-            segment.id: times.costs[segment.host, segment.ops].median_s
+            segment.id: times.costs[segment.host, segment.ops]
             for segment in segments
             if (segment.host, segment.ops) in times.costs
         }
-        seconds = {s.id: measured.get(s.id, self._estimate_s(s)) for s in segments}
+        seconds = expected | {
+            name: _believed_s(cost, expected[name]) for name, cost in measured.items()
+        }
         found = forecast(
             problem,
             self.program,
@@ -161,7 +157,6 @@ class _Loop:
             seconds,
             plan.codecs,
         )
-        self.tried[_key(plan)] = _Tried(plan, found)
         self.rounds.append(
             RefinementRound(
                 placement=dict(plan.placement),
@@ -170,13 +165,15 @@ class _Loop:
                 segments=len(segments),
             )
         )
-        new = corrections(self.program, self.context.topology, segments, found.arrival_s, measured)
+        believed = {name: seconds[name] for name in measured}
+        new = corrections(self.program, self.context.topology, segments, found.arrival_s, believed)
         costs = self.program.costs
-        corrected = replace(costs, corrections=merged(costs.corrections, new))
-        self.program = replace(self.program, costs=corrected)
+        costs = replace(costs, corrections=merged(costs.corrections, new))
+        self.program = replace(self.program, costs=costs)
+        self.tried[_key(plan)] = found.latency_s
         return bool(measured)
 
-    def _estimate_s(self, segment: Segment) -> float:
+    def _expected_s(self, segment: Segment) -> float:
         assert self.program.costs is not None
         fixed_s = self.program.costs.segment_fixed_s[segment.host]
         return blocks_s(self.program, segment) + fixed_s
@@ -208,7 +205,14 @@ class _Loop:
         return PassResult(program, bool(self.rounds), (said,))
 
     def _best_s(self) -> float:
-        return min(each.forecast.latency_s for each in self.tried.values())
+        return min(self.tried.values())
+
+
+def _believed_s(measured: Cost, expected_s: float) -> float:
+    """The measured median, moved towards what was expected by as much as it may be off."""
+    difference_s = measured.median_s - expected_s
+    sure_s = max(0.0, abs(difference_s) - measured.interval_s)
+    return expected_s + math.copysign(sure_s, difference_s)
 
 
 def _key(plan: Solution) -> tuple[str, ...]:

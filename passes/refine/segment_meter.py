@@ -15,12 +15,10 @@ from partc.measure.signature import block_signature
 from partc.measure.statistics import summarise
 from partc.passes.contract import Context
 from partc.passes.ingest.sample import sample_feeds
-from partc.targets.meter import Meter
+from partc.targets.meter import Job, Meter
 from partc.targets.protocol import RunSettings, Sampling
 from partc.targets.reference import open_reference
 from partc.targets.settings import run_settings
-
-_TURNS = 3
 
 
 @dataclass(frozen=True)
@@ -40,8 +38,8 @@ class SegmentMeter:
     """Measures segments as the runtime runs them; each once, and from the store where it can.
 
     A machine that others share is a third faster in one minute than in the next. Segments take
-    turns with the whole model, and their time is given in units of the whole model's known time,
-    so that what is compared was measured under the same conditions.
+    turns with the whole model, run by run, and their time is given in units of the whole model's
+    known time, so that what is compared was measured under the same conditions.
     """
 
     def __init__(self, program: Program, context: Context, sampling: Sampling) -> None:
@@ -52,9 +50,14 @@ class SegmentMeter:
         self._held: dict[str, Array] = {}
         self._drifts: list[float] = []
 
-    def measure(self, segments: Iterable[Segment]) -> SegmentTimes:
-        """Time every segment that can be timed; a host that cannot be measured is left out."""
+    def measure(self, segments: Iterable[Segment], budget_s: float) -> SegmentTimes:
+        """Time every segment that can be timed; a host that cannot be measured is left out.
+
+        Args:
+            budget_s: seconds to spend about; a few runs of each segment are taken in any case.
+        """
         segments = tuple(segments)
+        self._sampling = replace(self._sampling, budget_s=budget_s / 2)
         costs: dict[tuple[str, tuple[str, ...]], Cost] = {}
         for host in dict.fromkeys(segment.host for segment in segments):
             mine = [segment for segment in segments if segment.host == host]
@@ -76,6 +79,9 @@ class SegmentMeter:
             for segment in mine:
                 if keys[segment.id] in found:
                     self._known[place, settings, segment.ops] = found[keys[segment.id]]
+        for segment in mine:
+            if len(segment.ops) == len(self._program.placed_ops):
+                self._known[place, settings, segment.ops] = self._whole(host)
         missing = [s for s in mine if (place, settings, s.ops) not in self._known]
         if missing:
             try:
@@ -105,22 +111,25 @@ class SegmentMeter:
         slowdown = self._context.topology.hosts[host].slowdown
         known_s = self._program.costs.whole_s[host] / slowdown
         feeds = self._tensors(every)
-        turn = replace(
-            self._sampling,
-            repeats=max(3, self._sampling.repeats // _TURNS),
-            budget_s=self._sampling.budget_s / _TURNS,
-        )
-        whole: list[float] = []
-        samples: dict[str, list[float]] = {segment.id: [] for segment in missing}
-        for _ in range(_TURNS):
-            whole += meter.run_times(self._program.model, feeds, settings, turn)
-            for segment in missing:
-                assert segment.model is not None
-                given = {name: feeds[name] for name in segment.inputs}
-                samples[segment.id] += meter.run_times(segment.model, given, settings, turn)
-        drift = statistics.median(whole) / known_s
-        self._drifts.append(drift)
-        return {name: summarise(row, 1.0 / drift) for name, row in samples.items()}
+        jobs: list[Job] = [(self._program.model, feeds)]
+        for segment in missing:
+            assert segment.model is not None
+            jobs.append((segment.model, {name: feeds[name] for name in segment.inputs}))
+        whole, *rows = meter.interleaved_times(jobs, settings, self._sampling)
+        self._drifts.append(statistics.median(whole) / known_s)
+        return {
+            segment.id: summarise(
+                [known_s * part / all_of_it for part, all_of_it in zip(row, whole, strict=True)]
+            )
+            for segment, row in zip(missing, rows, strict=True)
+        }
+
+    def _whole(self, host: str) -> Cost:
+        """The segment that is the whole model was measured as such."""
+        assert self._program.costs is not None
+        slowdown = self._context.topology.hosts[host].slowdown
+        whole_s = self._program.costs.whole_s[host] / slowdown
+        return Cost(whole_s, 0.0, 1, "measured")
 
     def _tensors(self, segments: tuple[Segment, ...]) -> dict[str, Array]:
         """Everything that the segments read, from a run of them on the sample input."""

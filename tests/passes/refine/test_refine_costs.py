@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -21,6 +21,7 @@ from partc.passes.partition.problem import placement_problem
 from partc.passes.refine.corrections import corrections, merged
 from partc.passes.refine.forecast import forecast, messages_of
 from partc.passes.refine.refine_costs import RefineCosts
+from partc.targets.meter import Job
 from partc.targets.protocol import Detection, Profile, RunSettings, Sampling
 from tests.support.narrowing import OPS, narrowing
 from tests.support.nasty_models import parsed
@@ -66,7 +67,12 @@ class ScriptedMeter:
     ) -> tuple[float, ...]:
         ops = tuple(node.name for node in model.graph.node)
         self.timed.append(ops)
-        return (self.rule(ops),) * 5
+        return (self.rule(ops),) * 7
+
+    def interleaved_times(
+        self, jobs: Sequence[Job], settings: RunSettings, sampling: Sampling
+    ) -> list[tuple[float, ...]]:
+        return [self.run_times(model, feeds, settings, sampling) for model, feeds in jobs]
 
 
 COSTS: dict[str, float | dict[str, float]] = {
