@@ -6,6 +6,12 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from partc.optimizer.horizontal.breaking_even import (
+        HorizontalBreakEven,
+        horizontal_break_even,
+        tiling_verdict,
+        with_bandwidth,
+    )
     from partc.optimizer.horizontal.evaluation import (
         HorizontalEvaluation,
         Stage,
@@ -13,6 +19,7 @@ if TYPE_CHECKING:
         evaluate_horizontal,
     )
     from partc.optimizer.horizontal.problem import Arc, Gather, HorizontalProblem, Tiling
+    from partc.optimizer.horizontal.shares import best_rows, candidate_shares, water_filling
     from partc.optimizer.horizontal.simulation import simulate_horizontal
     from partc.optimizer.horizontal.solution import (
         HorizontalPlan,
@@ -21,27 +28,38 @@ if TYPE_CHECKING:
         TiledRange,
     )
     from partc.optimizer.horizontal.solving import solve_horizontal
+    from partc.optimizer.horizontal.tables import arcs_from_tables, gathers_from_table
 
 _HOME = {
     "Arc": "problem",
     "Gather": "problem",
     "HorizontalProblem": "problem",
     "Tiling": "problem",
+    "HorizontalBreakEven": "breaking_even",
+    "horizontal_break_even": "breaking_even",
+    "tiling_verdict": "breaking_even",
+    "with_bandwidth": "breaking_even",
     "HorizontalEvaluation": "evaluation",
     "Stage": "evaluation",
     "Work": "evaluation",
     "evaluate_horizontal": "evaluation",
+    "best_rows": "shares",
+    "candidate_shares": "shares",
+    "water_filling": "shares",
     "simulate_horizontal": "simulation",
     "HorizontalPlan": "solution",
     "HorizontalSolution": "solution",
     "Message": "solution",
     "TiledRange": "solution",
     "solve_horizontal": "solving",
+    "arcs_from_tables": "tables",
+    "gathers_from_table": "tables",
 }
 
 __all__ = [
     "Arc",
     "Gather",
+    "HorizontalBreakEven",
     "HorizontalEvaluation",
     "HorizontalPlan",
     "HorizontalProblem",
@@ -51,9 +69,17 @@ __all__ = [
     "TiledRange",
     "Tiling",
     "Work",
+    "arcs_from_tables",
+    "best_rows",
+    "candidate_shares",
     "evaluate_horizontal",
+    "gathers_from_table",
+    "horizontal_break_even",
     "simulate_horizontal",
     "solve_horizontal",
+    "tiling_verdict",
+    "water_filling",
+    "with_bandwidth",
 ]
 
 

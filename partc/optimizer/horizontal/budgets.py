@@ -77,9 +77,11 @@ class _Usage:
         return loads
 
     def energy_j(self, name: str) -> Floats:
-        """Joules of a host."""
+        """Joules of a host: while messages go at the same time, each adds what is above idle."""
         host = next(each for each in self.problem.hosts if each.name == name)
         total = self.model.rows.seconds() * host.power_idle_w
+        sending_w = max(0.0, host.power_tx_w - host.power_idle_w)
+        receiving_w = max(0.0, host.power_rx_w - host.power_idle_w)
         for where, columns, seconds in self.model.compute:
             if where == name:
                 np.add.at(total, columns, seconds * (host.power_active_w - host.power_idle_w))
@@ -88,10 +90,10 @@ class _Usage:
                 on_link = put_s + take_s if self.problem.bus is None else None
                 if sender == name:
                     seconds = put_s if on_link is None else on_link
-                    np.add.at(total, sent.columns, seconds * (host.power_tx_w - host.power_idle_w))
+                    np.add.at(total, sent.columns, seconds * sending_w)
                 if receiver == name:
                     seconds = take_s if on_link is None else on_link
-                    np.add.at(total, sent.columns, seconds * (host.power_rx_w - host.power_idle_w))
+                    np.add.at(total, sent.columns, seconds * receiving_w)
         return total
 
     def _hops(self, sent: Sent) -> list[tuple[str, str, Floats, Floats]]:

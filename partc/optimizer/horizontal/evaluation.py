@@ -57,7 +57,8 @@ class HorizontalEvaluation:
         loads: seconds per request of each host, and of each link direction as "a->b" (a bus
             without `serial`: "a:bus"; shared ports: "a:out" and "a:in").
         memory_bytes: weights that each host holds.
-        energy_j: per host.
+        energy_j: per host. Messages may go at the same time, so each adds to idle power what
+            sending and receiving take above it.
         violations: one sentence per constraint that the plan breaks.
     """
 
@@ -104,9 +105,9 @@ class _Evaluator:
         loads, sending_s, receiving_s = self._traffic(messages, busy_s)
         energy_j = {
             name: host.power_active_w * busy_s[name]
-            + host.power_tx_w * sending_s[name]
-            + host.power_rx_w * receiving_s[name]
-            + host.power_idle_w * (latency_s - busy_s[name] - sending_s[name] - receiving_s[name])
+            + host.power_idle_w * (latency_s - busy_s[name])
+            + max(0.0, host.power_tx_w - host.power_idle_w) * sending_s[name]
+            + max(0.0, host.power_rx_w - host.power_idle_w) * receiving_s[name]
             for name, host in self.hosts.items()
         }
         bottleneck_s = max(loads.values())
