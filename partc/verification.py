@@ -16,8 +16,9 @@ from partc.measure.loss import output_loss
 from partc.passes.build.compare import compare
 from partc.passes.build.segment_runs import carried
 from partc.pipeline import Pipeline
-from partc.targets.protocol import Runner, RunSettings
-from partc.targets.reference import backend_here
+from partc.targets.protocol import Runner
+from partc.targets.reference import executor_here
+from partc.targets.settings import settings_of
 
 
 @dataclass(frozen=True)
@@ -89,10 +90,10 @@ def _runs(
         host = bundle.manifest.hosts[segment.host]
         try:
             if segment.id not in runners:
-                settings = RunSettings(host.threads, host.optimization)
                 file = bundle.artefact_path(segment.host, segment.id)
-                backend = backend_here(host.backend)
-                runners[segment.id] = stack.enter_context(backend.runner(file, settings))
+                executor = executor_here(host.backend, settings_of(host))
+                runner = executor.backend.runner(file, executor.settings)
+                runners[segment.id] = stack.enter_context(runner)
             return runners[segment.id].run(given)
         except TargetError as error:
             raise VerificationError(

@@ -38,9 +38,10 @@ def why_other_hardware(target: Target, names: Sequence[str] | None = None) -> st
     """
     wanted = target.hardware.recognised_by
     if target.hardware.typical:
+        what = target.hardware.product or "machines of a kind"
         return (
-            f"{target.name} stands for {target.hardware.product or 'machines of a kind'} and for no "
-            "machine in particular; onnxruntime-cpu is the target that is measured here"
+            f"{target.name} stands for {what} and for no machine in particular; onnxruntime-cpu is "
+            "the target that is measured here"
         )
     if not wanted:
         return ""
@@ -63,17 +64,23 @@ def detect_here(target: Target) -> Detection:
     return found
 
 
+def what_is_known(target: Target) -> LocalMeter | DataSheetMeter:
+    """What measures the target on this machine or, where it is elsewhere, reads its data sheet."""
+    found = detect_here(target)
+    if found.available:
+        return LocalMeter(load_backend(target.backend), target.provider)
+    return DataSheetMeter(target, found.reason)
+
+
 def meter_here(target: Target) -> Meter:
-    """What measures the target on this machine or, where it is elsewhere, reads its data sheet.
+    """The same, for whoever needs costs.
 
     Raises:
         MissingBackendError: the target is not here and its data sheet gives no rates.
     """
-    found = detect_here(target)
-    if found.available:
-        return LocalMeter(load_backend(target.backend), target.provider)
-    if target.hardware.has_rates:
-        return DataSheetMeter(target, found.reason)
+    known = what_is_known(target)
+    if isinstance(known, LocalMeter) or target.hardware.has_rates:
+        return known
     if target.backend not in backend_names() and not target.missing:
         load_backend(target.backend)  # says which there are
-    raise MissingBackendError(f"target {target.name!r} cannot be measured here: {found.reason}")
+    raise MissingBackendError(f"target {target.name!r} cannot be measured here: {known.reason}")

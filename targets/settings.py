@@ -2,9 +2,42 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Protocol
+
 from partc.ir.topology import Host
 from partc.targets.protocol import RunSettings
 from partc.targets.registry import Target, load_target
+
+
+class Deployed(Protocol):
+    """A host's entry in a manifest."""
+
+    @property
+    def threads(self) -> int:
+        """Of one segment's execution."""
+
+    @property
+    def optimization(self) -> str:
+        """The backend's level."""
+
+    @property
+    def provider(self) -> str:
+        """The backend's execution provider."""
+
+    @property
+    def provider_options(self) -> Mapping[str, str]:
+        """Of the provider."""
+
+
+def settings_of(entry: Deployed) -> RunSettings:
+    """What a deployed host runs its segments with."""
+    return RunSettings(
+        threads=entry.threads,
+        optimization=entry.optimization,
+        provider=entry.provider,
+        provider_options=tuple(sorted(entry.provider_options.items())),
+    )
 
 
 def run_settings(host: Host, target: Target | None = None) -> RunSettings:

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from partc.errors import UnsupportedOpError
 from partc.ir.program import Program
 from partc.ir.topology import Topology
-from partc.targets.here import meter_here
+from partc.targets.here import what_is_known
 from partc.targets.meter import Meter
 from partc.targets.registry import load_target
 
@@ -18,12 +18,13 @@ def unsupported_by_host(
     """Host -> op -> why the host's backend cannot run it.
 
     Args:
-        meters: host -> who asks the backend there; hosts that are not named are asked here.
+        meters: host -> who asks the backend there; hosts that are not named are asked here, or
+            their data sheets are.
     """
     known: dict[tuple[str, str], Mapping[str, str]] = {}
     result: dict[str, Mapping[str, str]] = {}
     for name, host in topology.hosts.items():
-        meter = (meters or {}).get(name) or meter_here(load_target(host.target))
+        meter = (meters or {}).get(name) or what_is_known(load_target(host.target))
         key = (meter.backend_name, meter.where)
         if key not in known:
             known[key] = meter.unsupported(program.model)

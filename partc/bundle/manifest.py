@@ -72,6 +72,7 @@ class HostEntry(_Strict):
 
     Attributes:
         optimization: the backend's level at which segments are loaded, as they were measured.
+        provider: the backend's execution provider that runs them; empty for its own choice.
         artefacts: segment id -> the file of a segment that this host runs.
         fallback: segment id -> the file of a segment of another host, with which this host
             finishes a request when that one does not answer.
@@ -83,6 +84,8 @@ class HostEntry(_Strict):
     target: str
     backend: str
     optimization: str = "all"
+    provider: str = ""
+    provider_options: dict[str, str] = {}
     threads: int
     slowdown: float
     address: Address | None

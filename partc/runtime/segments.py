@@ -18,8 +18,9 @@ from partc.runtime.engine_segments import FALLBACK_BACKEND, EngineSegments
 from partc.runtime.pacing import run_slowed
 from partc.runtime.transport import CallFailedError, FailureKind
 from partc.targets.clocks import clock_of
-from partc.targets.protocol import Backend, Runner, RunSettings
+from partc.targets.protocol import Backend, Runner
 from partc.targets.registry import load_backend
+from partc.targets.settings import settings_of
 
 Array = np.ndarray[Any, np.dtype[Any]]
 Fallback = Literal["preload", "lazy", "none"]
@@ -45,9 +46,7 @@ class SegmentPool:
         self._host = host
         self._entry = bundle.host(host)
         self._verify_files = verify_files
-        self._settings = RunSettings(
-            threads=self._entry.threads, optimization=self._entry.optimization
-        )
+        self._settings = settings_of(self._entry)
         self.engines = EngineSegments(bundle, host)
         self._backend = _backend_of(self._entry)
         self._runners: dict[str, Runner] = {}

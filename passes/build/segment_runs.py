@@ -15,16 +15,21 @@ from partc.ir.segment import Segment
 from partc.ir.topology import Topology
 from partc.targets.loading import open_model
 from partc.targets.protocol import Runner
-from partc.targets.reference import backend_here
+from partc.targets.reference import executor_here
 from partc.targets.registry import load_target
 from partc.targets.settings import run_settings
 
 
 class SegmentRuns:
-    """Loads each segment once, however many plans it is in; a context manager."""
+    """Loads each segment once, however many plans it is in; a context manager.
+
+    Attributes:
+        stood_in: hosts whose segments ran on the reference backend -> why.
+    """
 
     def __init__(self, topology: Topology) -> None:
         self._topology = topology
+        self.stood_in: dict[str, str] = {}
         self._runners: dict[str, Runner] = {}
         self._stack = ExitStack()
 
@@ -58,10 +63,11 @@ class SegmentRuns:
             if segment.id not in self._runners:
                 host = self._topology.hosts[segment.host]
                 target = load_target(host.target)
-                settings = run_settings(host, target)
-                backend = backend_here(target.backend)
+                executor = executor_here(target.backend, run_settings(host, target))
+                if executor.instead:
+                    self.stood_in[segment.host] = executor.instead
                 self._runners[segment.id] = self._stack.enter_context(
-                    open_model(segment.model, backend, settings)
+                    open_model(segment.model, executor.backend, executor.settings)
                 )
             return self._runners[segment.id].run(given)
         except TargetError as error:

@@ -20,7 +20,7 @@ from partc.passes.contract import Context, Pass, PassResult
 from partc.passes.ingest.normal_form import with_unique_names
 from partc.passes.ingest.sample import sample_feeds
 from partc.passes.ingest.types import value_info
-from partc.targets.reference import open_reference
+from partc.targets.reference import REFERENCE_BACKEND, open_reference
 
 
 @dataclass(frozen=True)
@@ -71,6 +71,11 @@ class Verify(Pass):
                 f"{len(random)} tensors follow from ops that draw random numbers "
                 f"(such as {sorted(random)[0]!r}) and could not be compared",
             )
+        notices += tuple(
+            f"segments of host {host!r} were checked with {REFERENCE_BACKEND} on this machine, not "
+            f"with their own backend ({why}); partc verify on that host does that"
+            for host, why in runs.stood_in.items()
+        )
         verification = Verification(tuple(differences), feeds, outputs, loss)
         verified = replace(program, verification=verification, notices=(*program.notices, *notices))
         said = f"{len(differences)} tensors equal, largest error {verification.max_abs_error:.3g}"

@@ -81,6 +81,8 @@ def build_manifest(
             target=host.target,
             backend=load_target(host.target).backend,
             optimization=load_target(host.target).optimization,
+            provider=load_target(host.target).provider,
+            provider_options=dict(load_target(host.target).provider_options),
             threads=host.threads,
             slowdown=host.slowdown,
             address=host.served_at,
