@@ -1,0 +1,532 @@
+"""Writes a plan with tiles as a plain ONNX program in which every tile is an op with a host.
+
+A tile of op ``conv`` on host ``near`` is the node ``conv@near``. Rows of tensor ``t`` that are cut
+off or put together for a host are the tensor ``t[4:9]@near``. Sending needs no op: a Slice on the
+host that holds rows and a Concat on the host that reads them are a halo.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from heapq import heappop, heappush
+
+import numpy as np
+import onnx
+
+from partc.errors import PassError
+from partc.ir.program import Array, Op, Program, captured_names
+from partc.ir.tensor import TensorInfo
+from partc.ir.tiling import TensorPart, TileGroup
+from partc.ir.topology import Topology
+from partc.passes.tiling.bound import Binder, BoundGroup, BoundOp
+from partc.passes.tiling.channels import InputChannels
+from partc.passes.tiling.geometry import Tile
+
+
+@dataclass(frozen=True)
+class Piece:
+    """Rows ``begin`` to ``end`` of a tensor, along ``axis``, that ``host`` holds as ``name``."""
+
+    host: str
+    name: str
+    axis: int
+    begin: int
+    end: int
+
+
+@dataclass
+class Lowered:
+    """The nodes of the rewritten program, with what else is known of each.
+
+    Attributes:
+        host_of: node -> host.
+        block_of: node -> block; nodes of constants have none.
+        shares: tile's block -> (block, share of its rows that are computed).
+        moved_bytes: block that only cuts or puts together -> bytes that it copies.
+        parts: tensor -> what it holds of a tensor of the program as it was.
+        rows: (group, op, host) -> rows computed.
+    """
+
+    nodes: list[onnx.NodeProto] = field(default_factory=list)
+    weights: dict[str, onnx.TensorProto] = field(default_factory=dict)
+    host_of: dict[str, str] = field(default_factory=dict)
+    block_of: dict[str, str] = field(default_factory=dict)
+    shares: dict[str, tuple[str, float]] = field(default_factory=dict)
+    moved_bytes: dict[str, float] = field(default_factory=dict)
+    tensors: dict[str, TensorInfo] = field(default_factory=dict)
+    parts: dict[str, TensorPart] = field(default_factory=dict)
+    rows: dict[tuple[int, str, str], tuple[int, int]] = field(default_factory=dict)
+
+
+class Lowering:
+    """Rewrites one program; groups must have been checked (`partc.passes.tiling.checking`)."""
+
+    def __init__(self, program: Program, topology: Topology, binder: Binder) -> None:
+        if program.plan is None:
+            raise PassError("tiles need a plan; run partition before tile")
+        self._program = program
+        self._topology = topology
+        self._placement = dict(program.plan.placement)
+        self._binder = binder
+        self._tiled_ops: set[str] = set()
+        self._pieces: dict[str, list[Piece]] = {}
+        self._whole_at: dict[str, str] = {}
+        self._made: dict[tuple[str, ...], str] = {}
+        self._names = {*program.producer, *program.inputs, *program.weights, *program.nodes}
+        self._count = 0
+        self.out = Lowered(tensors=dict(program.tensors))
+
+    def run(self, groups: Sequence[tuple[TileGroup, BoundGroup | InputChannels]]) -> Lowered:
+        """All groups in the order in which they run, then what is left as it was."""
+        for position, (group, bound) in enumerate(groups):
+            if isinstance(bound, InputChannels):
+                self._split_inputs(position, group, bound)
+            else:
+                self._tile(position, group, bound)
+        for op in self._program.ops:
+            if op.name not in self._tiled_ops:
+                self._keep(op)
+        for name in self._program.outputs:
+            if name in self._pieces:
+                self._give_output(name)
+        self.out.nodes = _sorted(self.out.nodes)
+        return self.out
+
+    # Tiles -----------------------------------------------------------------------------------
+
+    def _tile(self, position: int, group: TileGroup, bound: BoundGroup) -> None:
+        self._tiled_ops.update(each.op.name for each in bound.ops)
+        pieces: list[Piece] = []
+        for k, host in enumerate(group.hosts):
+            begin, end = group.bounds[k], group.bounds[k + 1]
+            self._tile_on(position, host, bound, begin, end)
+            name = f"{group.exit}@{host}"
+            pieces.append(Piece(host, name, group.axis, begin, end))
+        self._pieces[group.exit] = pieces
+        self._whole_at[group.exit] = self._first_reader(group.exit)
+
+    def _tile_on(self, position: int, host: str, bound: BoundGroup, begin: int, end: int) -> None:
+        demand = bound.demand(np.array(begin), np.array(end))
+        held: dict[str, tuple[str, int, int]] = {}
+        for each in bound.ops:
+            low, high = (int(value) for value in demand.ops[each.op.name])
+            self.out.rows[position, each.op.name, host] = (low, high)
+            block = self._program.block_of[each.op.name].name
+            local = f"{block}@{host}"
+            share = max((high - low) / each.geometry.rows, self.out.shares.get(local, ("", 0.0))[1])
+            self.out.shares[local] = (block, share)
+            writer = _TileWriter(self, each, host, local, low, high)
+            for index, read in each.geometry.reads.items():
+                rows = read.rows(low, high)
+                name = each.node.input[index]
+                if each.site.is_constant(name):
+                    source = self._cut_constant(name, read.axis, read.size, *rows, host)
+                elif name in held:
+                    # With its producer: two readers in one block and apart would wait in a circle.
+                    made_in = self._program.block_of[self._program.producer[name].name].name
+                    source = self._cut(
+                        held[name], name, read.axis, *rows, host, f"{made_in}@{host}"
+                    )
+                else:
+                    hull = tuple(int(value) for value in demand.entry)
+                    source = self._from_entry(name, host, read.axis, rows, (hull[0], hull[1]))
+                writer.read(index, source, rows)
+            computed = each.geometry.rewrite(writer)
+            writer.finish(computed)
+            for name in each.outputs:
+                held[name] = (f"{name}@{host}", low, high)
+
+    def _from_entry(
+        self, tensor: str, host: str, axis: int, rows: tuple[int, int], hull: tuple[int, int]
+    ) -> str:
+        """Rows of a group's entry: from what the host has itself if it can, else out of the rows
+        that all ops of the host need together, so that nothing is sent twice."""
+        for piece in self._pieces_of(tensor, axis):
+            is_inside = piece.axis == axis and piece.begin <= rows[0] and rows[1] <= piece.end
+            if piece.host == host and is_inside:
+                return self._cut((piece.name, piece.begin, piece.end), tensor, axis, *rows, host)
+        together = self.fetch(tensor, host, axis, *hull)
+        return self._cut((together, *hull), tensor, axis, *rows, host)
+
+    def _give_output(self, tensor: str) -> None:
+        made = self.whole(tensor, self._whole_at[tensor])
+        if made != tensor:  # one host made all of it
+            name = self._unused(f"Identity_{tensor}")
+            node = onnx.helper.make_node("Identity", [made], [tensor], name)
+            self.add(node, self._pieces[tensor][0].host, None)
+
+    # Rows of tensors -------------------------------------------------------------------------
+
+    def fetch(self, tensor: str, host: str, axis: int, begin: int, end: int) -> str:
+        """Name of a tensor that holds these rows: its reader ``host`` has it, or is sent it."""
+        pieces = self._pieces_of(tensor, axis)
+        if pieces[0].axis == axis:
+            wanted = [p for p in pieces if p.begin < end and begin < p.end]
+            parts = [
+                self._cut(
+                    (p.name, p.begin, p.end),
+                    tensor,
+                    axis,
+                    max(begin, p.begin),
+                    min(end, p.end),
+                    p.host,
+                )
+                for p in wanted
+            ]
+        else:
+            parts = [self._cut_across(p, tensor, axis, begin, end) for p in pieces]
+        if len(parts) == 1:
+            return parts[0]
+        return self._put_together(tensor, parts, pieces[0].axis, host, axis, begin, end)
+
+    def whole(self, tensor: str, host: str) -> str:
+        """Name of a tensor that holds all rows."""
+        pieces = self._pieces.get(tensor)
+        if pieces is None:
+            return tensor
+        return self.fetch(tensor, host, pieces[0].axis, 0, pieces[-1].end)
+
+    def _pieces_of(self, tensor: str, axis: int) -> list[Piece]:
+        if tensor in self._pieces:
+            return self._pieces[tensor]
+        return [Piece(self._home(tensor), tensor, axis, 0, self._size(tensor, axis))]
+
+    def _home(self, tensor: str) -> str:
+        producer = self._program.producer.get(tensor)
+        if producer is None:
+            return self._topology.input_home(tensor)
+        return self.out.host_of.get(producer.name) or self._placement[producer.name]
+
+    def _size(self, tensor: str, axis: int) -> int:
+        shape = self._program.tensor(tensor).planned_shape
+        assert shape is not None
+        return shape[axis]
+
+    def _cut(
+        self,
+        source: tuple[str, int, int],
+        tensor: str,
+        axis: int,
+        begin: int,
+        end: int,
+        host: str,
+        block: str | None = None,
+    ) -> str:
+        """Rows of a tensor that ``host`` holds; by a Slice where it holds more."""
+        name, low, high = source
+        if (low, high) == (begin, end):
+            return name
+        key = ("cut", name, str(axis), str(begin), str(end), host)
+        if key not in self._made:
+            target = self._unused(f"{tensor}[{begin}:{end}]@{host}")
+            self._made[key] = target
+            self._describe(target, TensorPart(tensor, axis, begin, end))
+            self.add(self.slice_node(name, target, axis, begin - low, end - low), host, block)
+        return self._made[key]
+
+    def _cut_across(self, piece: Piece, tensor: str, axis: int, begin: int, end: int) -> str:
+        """A range along one axis out of a piece that was cut along another."""
+        if (begin, end) == (0, self._size(tensor, axis)):
+            return piece.name
+        key = ("across", piece.name, str(axis), str(begin), str(end))
+        if key not in self._made:
+            target = self._unused(f"{piece.name}[{begin}:{end}]")
+            self._made[key] = target
+            held = self.out.tensors[piece.name]
+            self.out.tensors[target] = resized(held, target, {axis: end - begin})
+            self.add(self.slice_node(piece.name, target, axis, begin, end), piece.host, None)
+        return self._made[key]
+
+    def _put_together(
+        self,
+        tensor: str,
+        parts: Sequence[str],
+        joint: int,
+        host: str,
+        axis: int,
+        begin: int,
+        end: int,
+    ) -> str:
+        is_whole = (begin, end) == (0, self._size(tensor, axis))
+        key = ("together", tensor, "" if is_whole else f"{axis} {begin} {end}", host)
+        if key not in self._made:
+            if is_whole and self._whole_at.get(tensor) == host:
+                target = tensor
+            else:
+                target = self._unused(f"{tensor}[{begin}:{end}]@{host}")
+            self._made[key] = target
+            node = onnx.helper.make_node(
+                "Concat", list(parts), [target], self._unused(f"Concat_{target}"), axis=joint
+            )
+            self._describe(target, TensorPart(tensor, axis, begin, end))
+            self.add(node, host, None)
+        return self._made[key]
+
+    def slice_node(
+        self, source: str, target: str, axis: int, begin: int, end: int
+    ) -> onnx.NodeProto:
+        """A Slice in the form that the model's opset has."""
+        name = self._unused(f"Slice_{target}")
+        if self._binder.opset < 10:
+            return onnx.helper.make_node(
+                "Slice", [source], [target], name, axes=[axis], starts=[begin], ends=[end]
+            )
+        values = [
+            self.weight(np.array([value], np.int64), f"rows_{value}")
+            for value in (begin, end, axis)
+        ]
+        return onnx.helper.make_node("Slice", [source, *values], [target], name)
+
+    def _cut_constant(
+        self, name: str, axis: int, size: int, begin: int, end: int, host: str
+    ) -> str:
+        """Rows of a weight, as a weight of its own so that a host need not have all of it."""
+        if (begin, end) == (0, size):
+            return name
+        key = ("constant", name, str(axis), str(begin), str(end))
+        if key in self._made:
+            return self._made[key]
+        target = self._unused(f"{name}[{begin}:{end}]")
+        self._made[key] = target
+        value = self._binder.value(name)
+        if value is not None:
+            own = np.ascontiguousarray(np.take(value, range(begin, end), axis=axis))
+            self.out.weights[target] = onnx.numpy_helper.from_array(own, target)
+        else:
+            self.out.tensors[target] = resized(
+                self._program.tensor(name), target, {axis: end - begin}
+            )
+            self.out.nodes.append(self.slice_node(name, target, axis, begin, end))
+        return target
+
+    # Input channels --------------------------------------------------------------------------
+
+    def _split_inputs(self, position: int, group: TileGroup, layer: InputChannels) -> None:
+        total = group.sum_at or group.hosts[0]
+        op = layer.op
+        block = self._program.block_of[op.name].name
+        self._tiled_ops.add(op.name)
+        parts: list[str] = []
+        output = op.outputs[0]
+        channels = group.bounds[-1]
+        for k, host in enumerate(group.hosts):
+            begin, end = group.bounds[k], group.bounds[k + 1]
+            local = f"{block}@{host}"
+            node = onnx.NodeProto()
+            node.CopyFrom(self._program.nodes[op.name])
+            node.name, node.output[0] = f"{op.name}@{host}", f"{output}@{host}"
+            node.input[0] = self.fetch(group.entry, host, layer.entry_axis, begin, end)
+            weight = node.input[layer.weight_index]
+            node.input[layer.weight_index] = self._cut_constant(
+                weight, layer.weight_axis, channels, begin, end, host
+            )
+            if k > 0:
+                del node.input[layer.bias_index :]  # one host adds the bias
+            self.add(node, host, local)
+            self.out.tensors[node.output[0]] = replace(
+                self._program.tensor(output), name=node.output[0]
+            )
+            self.out.shares[local] = (block, (end - begin) / channels)
+            self.out.rows[position, op.name, host] = (begin, end)
+            parts.append(node.output[0])
+        add = onnx.helper.make_node("Sum", parts, [output], self._unused(f"Sum_{output}"))
+        self.add(add, total, None)
+        rest = {name for b in group.blocks for name in self._block_ops(b)} - {op.name}
+        self._placement.update(dict.fromkeys(rest, total))
+        self.out.host_of[op.name] = total
+        if self._block_ops(block) != (op.name,):
+            # What else the kernel did is now apart from the convolution; its time is unknown.
+            self.out.shares[block] = (block, 0.0)
+
+    def _block_ops(self, name: str) -> tuple[str, ...]:
+        return next(b.ops for b in self._program.blocks or () if b.name == name)
+
+    # What stays ------------------------------------------------------------------------------
+
+    def _keep(self, op: Op) -> None:
+        node = onnx.NodeProto()
+        node.CopyFrom(self._program.nodes[op.name])
+        if op.is_constant:
+            self.out.nodes.append(node)
+            return
+        host = self._placement[op.name]
+        renamed = {name: self.whole(name, host) for name in op.inputs if name in self._pieces}
+        rename_reads(node, {old: new for old, new in renamed.items() if old != new})
+        self.out.nodes.append(node)
+        self.out.host_of[op.name] = host
+        self.out.block_of[op.name] = self._program.block_of[op.name].name
+
+    def _first_reader(self, tensor: str) -> str:
+        """Where the tensor keeps its name when it is whole again."""
+        if tensor in self._program.outputs:
+            return self._topology.output_home(tensor)
+        for op in self._program.consumers.get(tensor, ()):
+            if op.name in self._placement:
+                return self._placement[op.name]
+        return self._topology.first_host
+
+    # Bookkeeping -----------------------------------------------------------------------------
+
+    def add(self, node: onnx.NodeProto, host: str, block: str | None) -> None:
+        """Keep a node. One without a block gets its own, which only moves data."""
+        self.out.nodes.append(node)
+        self.out.host_of[node.name] = host
+        self.out.block_of[node.name] = block or node.name
+        if block is None:
+            target = self.out.tensors.get(node.output[0])
+            size = target.size_bytes if target is not None and target.is_sized else 0
+            self.out.moved_bytes[node.name] = float(size)
+
+    def weight(self, value: Array, hint: str) -> str:
+        """A weight with this value; equal ones are one."""
+        key = ("weight", str(value.dtype), str(value.shape), value.tobytes().hex())
+        if key not in self._made:
+            name = self._unused(f"tile_{hint}")
+            self._made[key] = name
+            self.out.weights[name] = onnx.numpy_helper.from_array(
+                np.asarray(value, order="C"), name
+            )
+        return self._made[key]
+
+    def unused(self, wanted: str) -> str:
+        """A name that nothing has yet."""
+        return self._unused(wanted)
+
+    def _unused(self, wanted: str) -> str:
+        name = wanted
+        while name in self._names:
+            self._count += 1
+            name = f"{wanted}.{self._count}"
+        self._names.add(name)
+        return name
+
+    def _describe(self, name: str, part: TensorPart) -> None:
+        whole = self._program.tensor(part.tensor)
+        self.out.tensors[name] = resized(whole, name, {part.axis: part.end - part.begin})
+        if name != part.tensor:
+            self.out.parts[name] = part
+
+    def describe(self, name: str, part: TensorPart) -> None:
+        """Say what a new tensor holds of one of the program as it was."""
+        self._describe(name, part)
+
+
+class _TileWriter(Tile):
+    """Collects the nodes of one op's tile, names them and puts them on their host."""
+
+    def __init__(
+        self, lowering: Lowering, bound: BoundOp, host: str, block: str, begin: int, end: int
+    ) -> None:
+        self.node = onnx.NodeProto()
+        self.node.CopyFrom(bound.node)
+        self.node.name = f"{bound.op.name}@{host}"
+        self.begin, self.end = begin, end
+        self._rows: dict[int, tuple[int, int]] = {}
+        self.rows: Mapping[int, tuple[int, int]] = self._rows
+        self._lowering, self._bound, self._host, self._block = lowering, bound, host, block
+        self._nodes: list[onnx.NodeProto] = []
+        for index, name in enumerate(self.node.output):
+            self.node.output[index] = f"{name}@{host}" if name in bound.outputs else ""
+        while self.node.output and not self.node.output[-1]:
+            del self.node.output[-1]
+
+    def read(self, index: int, source: str, rows: tuple[int, int]) -> None:
+        """Let an input come from ``source``."""
+        self.node.input[index] = source
+        self._rows[index] = rows
+
+    def emit(self, node: onnx.NodeProto) -> None:
+        copy = onnx.NodeProto()
+        copy.CopyFrom(node)
+        if not copy.name:
+            copy.name = self._lowering.unused(f"{self._bound.op.name}/{copy.op_type}@{self._host}")
+        self._nodes.append(copy)
+
+    def constant(self, value: Array, hint: str) -> str:
+        return self._lowering.weight(value, hint)
+
+    def temporary(self, hint: str) -> str:
+        return self._lowering.unused(f"{self._bound.op.name}/{hint}@{self._host}")
+
+    def finish(self, computed: tuple[int, int]) -> None:
+        """Add the nodes; cut off rows that were computed beside those wanted."""
+        axis = self._bound.site.axis
+        for name in self._bound.outputs:
+            target = f"{name}@{self._host}"
+            part = TensorPart(name, axis, self.begin, self.end)
+            self._lowering.describe(target, part)
+            if computed != (self.begin, self.end):
+                wider = self._lowering.unused(f"{name}[{computed[0]}:{computed[1]}]@{self._host}")
+                self._lowering.describe(wider, TensorPart(name, axis, *computed))
+                for node in self._nodes:
+                    for index, output in enumerate(node.output):
+                        if output == target:
+                            node.output[index] = wider
+                self._nodes.append(
+                    self._lowering.slice_node(
+                        wider,
+                        target,
+                        axis,
+                        self.begin - computed[0],
+                        self.end - computed[0],
+                    )
+                )
+        for node in self._nodes:
+            self._lowering.add(node, self._host, self._block)
+
+
+def resized(info: TensorInfo, name: str, sizes: Mapping[int, int]) -> TensorInfo:
+    """What is known of a tensor of other sizes along some axes."""
+
+    def changed(shape: tuple[object, ...]) -> tuple[object, ...]:
+        return tuple(sizes.get(axis, side) for axis, side in enumerate(shape))  # type: ignore[call-overload]
+
+    return replace(
+        info,
+        name=name,
+        shape=None if info.shape is None else changed(info.shape),  # type: ignore[arg-type]
+        planned_shape=None if info.planned_shape is None else changed(info.planned_shape),  # type: ignore[arg-type]
+    )
+
+
+def rename_reads(node: onnx.NodeProto, names: Mapping[str, str]) -> None:
+    """Let a node and its bodies read tensors under other names."""
+    if not names:
+        return
+    for index, name in enumerate(node.input):
+        node.input[index] = names.get(name, name)
+    for attribute in node.attribute:
+        for body in (attribute.g, *attribute.graphs):
+            own = {value.name for value in (*body.input, *body.initializer)}
+            own.update(name for inner in body.node for name in inner.output)
+            visible = {old: new for old, new in names.items() if old not in own}
+            for inner in body.node:
+                rename_reads(inner, visible)
+            for output in body.output:
+                output.name = visible.get(output.name, output.name)
+
+
+def _sorted(nodes: Iterable[onnx.NodeProto]) -> list[onnx.NodeProto]:
+    """In an order in which they can run, as near as possible to the one given."""
+    ordered = list(nodes)
+    writer = {name: i for i, node in enumerate(ordered) for name in node.output if name}
+    waiting: list[set[int]] = []
+    readers: dict[int, list[int]] = {}
+    for i, node in enumerate(ordered):
+        needed = {writer[n] for n in (*node.input, *captured_names(node)) if n in writer}
+        waiting.append(needed)
+        for source in needed:
+            readers.setdefault(source, []).append(i)
+    ready = [i for i, needed in enumerate(waiting) if not needed]
+    found: list[onnx.NodeProto] = []
+    while ready:
+        i = heappop(ready)
+        found.append(ordered[i])
+        for reader in readers.get(i, ()):
+            waiting[reader].discard(i)
+            if not waiting[reader]:
+                heappush(ready, reader)
+    if len(found) != len(ordered):
+        raise PassError("the tiles wait for each other in a circle; this is a defect of the pass")
+    return found
