@@ -66,6 +66,15 @@ class Prospect:
     gpu: Gpu | None
     decision: Decision
 
+    @property
+    def sentence(self) -> str:
+        """For people, after "it would"."""
+        if self.decision.action == "take":
+            return "take the engine that is there"
+        if self.decision.action == "build":
+            return f"build its engine: {self.decision.reason}"
+        return f"fall back to ONNX: {self.decision.reason}"
+
 
 class EngineSegments:
     """The engines of one host of a bundle, on the machine that this is.

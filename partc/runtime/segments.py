@@ -18,6 +18,7 @@ from partc.runtime.engine_segments import FALLBACK_BACKEND, EngineSegments
 from partc.runtime.pacing import run_slowed
 from partc.runtime.transport import CallFailedError, FailureKind
 from partc.targets.clocks import clock_of
+from partc.targets.engines import EngineBackend
 from partc.targets.protocol import Backend, Runner
 from partc.targets.registry import load_backend
 from partc.targets.settings import settings_of
@@ -142,8 +143,10 @@ class SegmentPool:
 
 
 def _backend_of(entry: HostEntry) -> Backend:
-    """What runs segments as they are; on a host with engines, those it has no engine for."""
-    return load_backend(FALLBACK_BACKEND if entry.engines else entry.backend)
+    """What runs segments as they are: on a host with engines, those that it has none for."""
+    if entry.engines or isinstance(load_backend(entry.backend), EngineBackend):
+        return load_backend(FALLBACK_BACKEND)
+    return load_backend(entry.backend)
 
 
 def _zeros(spec: TensorSpec) -> Array:
