@@ -121,6 +121,8 @@ class Bus(_Strict):
         rtt_ms: round-trip time of an empty message between two hosts, milliseconds.
         fixed_ms: what one message costs on top of half a round trip; measured here if not given.
         serial: a host does not compute while it sends or receives; counts for throughput.
+        shared: only one host sends or receives at any time, as in a Wi-Fi cell; counts for
+            throughput and for requests whose hosts work in parallel.
     """
 
     hosts: tuple[str, ...]
@@ -128,6 +130,7 @@ class Bus(_Strict):
     rtt_ms: NonNegative = 0.0
     fixed_ms: NonNegative | None = None
     serial: bool = False
+    shared: bool = True
 
 
 class Io(_Strict):

@@ -139,12 +139,16 @@ def _check_joined(problem: Problem, hosts: set[str]) -> None:
 
 
 def _check_bus(problem: Problem, hosts: set[str]) -> None:
+    from partc.optimizer.problem import MEDIUM
+
     assert problem.bus is not None
     if problem.links:
         raise UsageError("A problem has either links or a bus; this one has both.")
     if problem.routes:
         raise UsageError("On a bus there is one way between any two hosts; leave out routes.")
     _distinct("bus host", problem.bus.hosts)
+    if problem.bus.shared and MEDIUM in hosts:
+        raise UsageError(f"A host cannot be named {MEDIUM!r}, which is the load of a shared bus.")
     for name in problem.bus.hosts:
         _known("host", name, hosts, "bus")
     for host in problem.hosts:

@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from partc.errors import UsageError
-from partc.optimizer.problem import NO_CODEC, Codec, Host, Problem
+from partc.optimizer.problem import MEDIUM, NO_CODEC, Codec, Host, Problem
 from partc.optimizer.routes import Routes
 from partc.optimizer.violations import Totals, broken_constraints
 from partc.suggest import unknown_name
@@ -65,7 +65,7 @@ class Evaluation:
         bottleneck_s: the largest load: the pipeline's seconds per request.
         compute_s: per host, its ops and its encoding and decoding.
         loads: seconds per request of each host, and of each link direction as "a->b" (a bus
-            without `serial`: "a:bus").
+            without `serial`: "a:bus"; of a shared one: "shared bus").
         memory_bytes: per host, weights once, and live tensors where the problem counts them.
         energy_j: per host.
         counted_energy_j: of the hosts whose energy the problem counts.
@@ -303,6 +303,8 @@ class _Evaluator:
                 loads[name] += seconds
             else:
                 loads[f"{name}:bus"] = seconds
+        if self.problem.bus.shared:
+            loads[MEDIUM] = sum(self.sending_s.values()) + sum(self.receiving_s.values())
         return loads
 
     def _energy_j(self, name: str, busy_s: dict[str, float], latency_s: float) -> float:

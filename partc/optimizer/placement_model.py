@@ -16,6 +16,7 @@ import numpy.typing as npt
 from partc.optimizer.instance import CodecOption, Instance, Net
 from partc.optimizer.linear import ONE, Affine, LinearModel, Sum
 from partc.optimizer.memory_rows import add_memory_rows
+from partc.optimizer.problem import MEDIUM
 from partc.optimizer.segment_rows import add_segment_rows
 from partc.optimizer.tightening import over
 
@@ -184,6 +185,8 @@ class PlacementModel(ABC):
                     if self.problem.bus is not None and not self.problem.bus.serial:
                         name += ":bus"
                     loads.setdefault(name, Sum()).add(flow.used, flow.wire_s)
+            if self.problem.bus is not None and self.problem.bus.shared:
+                loads.setdefault(MEDIUM, Sum()).add(flow.used, flow.wire_s)
             if flow.load is not None:
                 loads.setdefault(flow.load, Sum()).add(flow.used, flow.wire_s)
         return loads

@@ -21,6 +21,7 @@ Count = Annotated[int, Field(ge=0, strict=True)]
 OneOrMore = Annotated[int, Field(ge=1, strict=True)]
 
 NO_CODEC = "none"
+MEDIUM = "shared bus"  # its name among the loads
 
 
 class _Data(BaseModel):
@@ -62,11 +63,13 @@ class Bus(_Data):
     """A shared medium: a sender pays once per tensor read elsewhere, a receiver once per tensor.
 
     With `serial`, these times add to the host's compute load; without, they are a load of their
-    own.
+    own. With `shared`, only one host puts or takes at any time, so that all these times together
+    are the load of the medium itself.
     """
 
     hosts: tuple[Name, ...]
     serial: StrictBool = True
+    shared: StrictBool = False
 
 
 class Op(_Data):

@@ -8,17 +8,21 @@ from dataclasses import dataclass, field
 
 from partc.errors import UsageError
 from partc.optimizer.evaluation import CodecChoice, Transfer, evaluate
-from partc.optimizer.problem import Problem
+from partc.optimizer.problem import MEDIUM, Problem
 
 
 @dataclass(frozen=True)
 class Step:
-    """One piece of work on a host, a link direction ("a->b") or a bus port ("a:bus")."""
+    """One piece of work on a host, a link direction ("a->b"), a bus port ("a:bus") or a medium.
+
+    On a shared serial bus, a host sends or receives and `also` is the medium that it needs.
+    """
 
     what: str
     resource: str
     start_s: float
     end_s: float
+    also: str | None = None
 
 
 @dataclass(frozen=True)
@@ -36,13 +40,19 @@ class Simulation:
 
 @dataclass
 class Task:
-    """Work for one resource that waits for other work."""
+    """Work for one resource, or two at once, that waits for other work."""
 
     what: str
     resource: str
     seconds: float
+    also: str | None = None
     waiting_for: int = 0
     then: list[Task] = field(default_factory=list)
+
+    @property
+    def needs(self) -> tuple[str, ...]:
+        """The resources that it occupies."""
+        return (self.resource,) if self.also is None else (self.resource, self.also)
 
     def after(self, other: Task) -> None:
         """Wait for another task."""
@@ -77,12 +87,18 @@ def _tasks(
     for transfer in transfers:
         hops.setdefault(transfer.tensor, []).append(transfer)
     serial = problem.bus is not None and problem.bus.serial
+    shared = problem.bus is not None and problem.bus.shared
+    medium = MEDIUM if serial and shared else None
 
     def port(host: str) -> str:
-        return host if serial else f"{host}:bus"
+        if serial:
+            return host
+        return MEDIUM if shared else f"{host}:bus"
 
-    def add(what: str, resource: str, seconds: float, *before: Task | None) -> Task:
-        task = Task(what, resource, seconds)
+    def add(
+        what: str, resource: str, seconds: float, *before: Task | None, also: str | None = None
+    ) -> Task:
+        task = Task(what, resource, seconds, also)
         for other in before:
             if other is not None:
                 task.after(other)
@@ -102,8 +118,8 @@ def _tasks(
                 if put is None:
                     if hop.encode_s > 0:
                         ready = add(f"encode {tensor}", hop.source, hop.encode_s, ready)
-                    put = add(f"put {tensor}", port(hop.source), hop.put_s, ready)
-                ready = add(f"take {tensor}", port(hop.destination), hop.wire_s, put)
+                    put = add(f"put {tensor}", port(hop.source), hop.put_s, ready, also=medium)
+                ready = add(f"take {tensor}", port(hop.destination), hop.wire_s, put, also=medium)
             if hop.decode_s > 0:
                 ready = add(f"decode {tensor}", hop.destination, hop.decode_s, ready)
             arrival[tensor, hop.destination] = ready
@@ -122,38 +138,49 @@ def _tasks(
 
 def run_tasks(tasks: list[Task]) -> Simulation:
     """Run tasks on resources that each do one thing at a time, in order of arrival."""
-    queues: dict[str, list[tuple[float, int]]] = {task.resource: [] for task in tasks}
-    busy: dict[str, bool] = dict.fromkeys(queues, False)
+    # Tasks that need the same wait in one queue, in order of their arrival.
+    queues: dict[tuple[str, ...], list[tuple[float, int]]] = {task.needs: [] for task in tasks}
+    wanting: dict[str, list[tuple[str, ...]]] = {}
+    for needs in queues:
+        for resource in needs:
+            wanting.setdefault(resource, []).append(needs)
+    busy = dict.fromkeys(wanting, False)
     position = {id(task): index for index, task in enumerate(tasks)}
     ending: list[tuple[float, int]] = []
     steps: list[Step] = []
 
-    def start_next(resource: str, now_s: float) -> None:
-        if busy[resource] or not queues[resource]:
-            return
-        _, index = heapq.heappop(queues[resource])
-        task = tasks[index]
-        busy[resource] = True
-        steps.append(Step(task.what, resource, now_s, now_s + task.seconds))
-        heapq.heappush(ending, (now_s + task.seconds, index))
+    def start_what_can(candidates: list[tuple[str, ...]], now_s: float) -> None:
+        while True:
+            ready = [
+                (queues[needs][0], needs)
+                for needs in dict.fromkeys(candidates)
+                if queues[needs] and not any(busy[resource] for resource in needs)
+            ]
+            if not ready:
+                return
+            needs = min(ready)[1]
+            _, index = heapq.heappop(queues[needs])
+            task = tasks[index]
+            busy.update(dict.fromkeys(needs, True))
+            end_s = now_s + task.seconds
+            steps.append(Step(task.what, task.resource, now_s, end_s, task.also))
+            heapq.heappush(ending, (end_s, index))
 
     for index, task in enumerate(tasks):
         if task.waiting_for == 0:
-            heapq.heappush(queues[task.resource], (0.0, index))
-    for resource in queues:
-        start_next(resource, 0.0)
+            heapq.heappush(queues[task.needs], (0.0, index))
+    start_what_can(list(queues), 0.0)
     latency_s = 0.0
     while ending:
         now_s, index = heapq.heappop(ending)
         latency_s = max(latency_s, now_s)
         task = tasks[index]
-        busy[task.resource] = False
-        woken = {task.resource: None}
+        busy.update(dict.fromkeys(task.needs, False))
+        woken = [needs for resource in task.needs for needs in wanting[resource]]
         for follower in task.then:
             follower.waiting_for -= 1
             if follower.waiting_for == 0:
-                heapq.heappush(queues[follower.resource], (now_s, position[id(follower)]))
-                woken[follower.resource] = None
-        for resource in woken:
-            start_next(resource, now_s)
+                heapq.heappush(queues[follower.needs], (now_s, position[id(follower)]))
+                woken.append(follower.needs)
+        start_what_can(woken, now_s)
     return Simulation(latency_s, tuple(steps))

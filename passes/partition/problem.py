@@ -63,7 +63,13 @@ def placement_problem(
             for name, host in topology.hosts.items()
         ),
         links=tuple(_link(program, topology, link, bandwidth_factor) for link in topology.links),
-        bus=next((SharedMedium(hosts=b.hosts, serial=b.serial) for b in topology.bus), None),
+        bus=next(
+            (
+                SharedMedium(hosts=bus.hosts, serial=bus.serial, shared=bus.shared)
+                for bus in topology.bus
+            ),
+            None,
+        ),
         ops=tuple(
             Op(
                 name=block.name,

@@ -23,8 +23,8 @@ def random_problem(
 ) -> dict[str, Any]:
     """A problem whose costs and transfers compete, so that optima often mix hosts.
 
-    `shape` is "chain", "star", "ring", "mesh" (all linked to all) or "bus"; `unit_s` is the size
-    of a typical cost.
+    `shape` is "chain", "star", "ring", "mesh" (all linked to all), "bus" or "shared-bus"; `unit_s`
+    is the size of a typical cost.
     """
     generator = random.Random(seed)
     names = [f"h{index}" for index in range(hosts)]
@@ -80,8 +80,9 @@ def random_problem(
         },
         "constraints": {},
     }
-    if shape == "bus":
+    if shape in ("bus", "shared-bus"):
         data["bus"] = {"hosts": names, "serial": generator.random() < 0.5}
+        data["bus"]["shared"] = shape == "shared-bus"
         for host in data["hosts"]:
             host["bus_seconds_per_byte"] = generator.choice([0.0, 0.3, 1.0]) * unit_s
             host["bus_latency_s"] = generator.choice([0.0, 0.5]) * unit_s
@@ -115,7 +116,7 @@ def _linked(shape: str, hosts: int) -> list[tuple[int, int]]:
     if shape == "mesh":
         return list(itertools.combinations(range(hosts), 2))
     pairs = [(0 if shape == "star" else index - 1, index) for index in range(1, hosts)]
-    return [*pairs, (hosts - 1, 0)] if shape == "ring" else pairs
+    return [*pairs, (hosts - 1, 0)] if shape == "ring" and hosts > 2 else pairs
 
 
 def placements(problem: Problem) -> Iterator[dict[str, str]]:

@@ -108,6 +108,7 @@ SHAPES += [
     ("triangle", 3, "ring", 5),
     ("mesh-of-four", 4, "mesh", 4),
     ("ring-of-four", 4, "ring", 4),
+    ("shared-bus", 3, "shared-bus", 5),
 ]
 SHAPES += [("bus", 3, "bus", 5), ("pair-bus", 2, "bus", 7)]
 

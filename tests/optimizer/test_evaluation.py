@@ -212,3 +212,46 @@ def test_simulation_by_hand() -> None:
     # link); d ends at 9; td arrives at 9.51.
     assert schedule.latency_s == pytest.approx(9.51)
     assert evaluate(diamond(), placement).latency_s == pytest.approx(2 + 4 + 3 + 2 + 3 + 1 + 0.51)
+
+
+def shared_cell(*, serial: bool, shared: bool = True) -> Problem:
+    """Two independent ops on two servers, each fed over one medium."""
+    data: dict[str, Any] = {
+        "objective": "throughput",
+        "hosts": [{"name": name, "bus_seconds_per_byte": 1.0} for name in ("phone", "s1", "s2")],
+        "bus": {"hosts": ["phone", "s1", "s2"], "serial": serial, "shared": shared},
+        "ops": [
+            {"name": "a", "inputs": ["x"], "outputs": ["t"], "cost_s": {"s1": 5.0}},
+            {"name": "b", "inputs": ["y"], "outputs": ["u"], "cost_s": {"s2": 5.0}},
+        ],
+        "tensors": [{"name": name, "size_bytes": 2} for name in ("x", "y", "t", "u")],
+        "inputs": {"x": "phone", "y": "phone"},
+        "outputs": {"t": "s1", "u": "s2"},
+    }
+    return Problem.from_dict(data)
+
+
+@pytest.mark.parametrize("serial", [True, False])
+def test_a_shared_medium_is_a_load_and_a_queue(serial: bool) -> None:
+    placement = {"a": "s1", "b": "s2"}
+    problem = shared_cell(serial=serial)
+    result = evaluate(problem, placement)
+    assert result.loads["shared bus"] == pytest.approx(8)
+    assert result.objective == pytest.approx(8)
+    # x is put until 2; then y, which was ready first, until 4; x is taken until 6, y until 8.
+    schedule = simulate(problem, placement)
+    assert schedule.latency_s == pytest.approx(13)
+    alone = simulate(shared_cell(serial=serial, shared=False), placement)
+    assert alone.latency_s == pytest.approx(11)
+    assert "shared bus" not in evaluate(shared_cell(serial=serial, shared=False), placement).loads
+
+
+def test_a_host_cannot_have_the_name_of_the_medium() -> None:
+    with pytest.raises(UsageError, match="'shared bus'"):
+        Problem.from_dict(
+            {
+                "hosts": [{"name": "shared bus", "bus_seconds_per_byte": 1.0}],
+                "bus": {"hosts": ["shared bus"], "shared": True},
+                "ops": [],
+            }
+        )

@@ -10,7 +10,7 @@ from partc.optimizer import Problem, evaluate, simulate
 from tests.optimizer.random_problems import random_problem
 
 
-@pytest.mark.parametrize("shape", ["chain", "star", "ring", "mesh", "bus"])
+@pytest.mark.parametrize("shape", ["chain", "star", "ring", "mesh", "bus", "shared-bus"])
 def test_never_worse_than_sequential_and_never_two_things_at_once(shape: str) -> None:
     faster = 0
     for seed in range(60):
@@ -31,8 +31,9 @@ def test_never_worse_than_sequential_and_never_two_things_at_once(shape: str) ->
         faster += schedule.latency_s < sequential_s * 0.99
         free_from: dict[str, float] = {}
         for step in sorted(schedule.steps, key=lambda s: (s.start_s, s.end_s)):
-            assert step.start_s >= free_from.get(step.resource, 0.0) - 1e-12
-            free_from[step.resource] = step.end_s
+            for resource in filter(None, (step.resource, step.also)):
+                assert step.start_s >= free_from.get(resource, 0.0) - 1e-12
+                free_from[resource] = step.end_s
         ends = {step.what: step.end_s for step in schedule.steps}
         starts = {step.what: step.start_s for step in schedule.steps}
         for op in problem.ops:
