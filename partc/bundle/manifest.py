@@ -327,6 +327,28 @@ class ParetoEntry(_Strict):
     complete: bool
 
 
+class RefinementRoundEntry(_Strict):
+    """One plan whose segments were measured; see `partc.ir.refinement.RefinementRound`.
+
+    Attributes:
+        blocks: host -> how many blocks it had.
+    """
+
+    blocks: dict[str, int]
+    predicted_s: Seconds
+    measured_s: Seconds
+    segments: Annotated[int, Field(ge=1)]
+
+
+class RefinementEntry(_Strict):
+    """Solving, measuring, correcting; see `partc.ir.refinement.Refinement`."""
+
+    rounds: list[RefinementRoundEntry]
+    outcome: Literal["settled", "budget", "unmeasured"]
+    spent_s: Seconds
+    drift: Positive
+
+
 class VerificationEntry(_Strict):
     """How far the partitioned program was from the whole model; per tensor: absolute, relative.
 
@@ -362,6 +384,7 @@ class Manifest(_Strict):
     plan: PlanEntry
     portfolio: PortfolioEntry | None = None
     pareto: ParetoEntry | None = None
+    refinement: RefinementEntry | None = None
     blocks: list[BlockEntry]
     strategies: list[StrategyEntry]
     certificate: CertificateEntry

@@ -178,6 +178,7 @@ def compilation_json(bundle: Any) -> dict[str, Any]:
         },
         "pareto": manifest["pareto"],
         "portfolio": _portfolio_json(manifest["portfolio"]),
+        "refinement": manifest["refinement"],
         "notices": manifest["notices"],
         "pipeline": manifest["pipeline"],
         "bundle": str(bundle.path),

@@ -197,6 +197,24 @@ def simulation_sentence(facts: Facts) -> str | None:
     )
 
 
+def refinement_sentence(facts: Facts) -> str | None:
+    """How the plan stood up to being measured; None where nothing was."""
+    found = facts.manifest.refinement
+    if found is None or not found.rounds:
+        return None
+    plans = count(len(found.rounds), "plan")
+    off = [abs(r.predicted_s / r.measured_s - 1) for r in found.rounds if r.measured_s > 0]
+    text = (
+        f"The segments of {plans} were measured; predictions were off by up to "
+        f"{100 * max(off, default=0.0):.1f} % and were corrected. "
+    )
+    if found.outcome == "settled":
+        return text + "The chosen plan was measured, and no other is predicted to beat it."
+    if found.outcome == "budget":
+        return text + "Time ran out before every plan that might win was measured."
+    return text + "The segments of some hosts could not be measured here."
+
+
 def verification_sentence(facts: Facts) -> str:
     """How far the partitioned program is from the whole model, in a sentence."""
     check = facts.manifest.verified

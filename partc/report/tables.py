@@ -139,6 +139,8 @@ def _print_outcome(console: Console, found: Facts) -> None:
     say(console, facts.proof_sentence(found))
     if (beside := facts.simulation_sentence(found)) is not None:
         say(console, beside)
+    if (learnt := facts.refinement_sentence(found)) is not None:
+        say(console, learnt)
     say(console, facts.verification_sentence(found))
     if found.has_estimates:
         say(console, "Some costs are estimated: nobody timed them.", style="yellow")

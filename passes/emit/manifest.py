@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import itertools
 import platform
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -26,6 +27,8 @@ from partc.bundle.manifest import (
     ParetoEntry,
     PlanEntry,
     PortfolioEntry,
+    RefinementEntry,
+    RefinementRoundEntry,
     RuledPointEntry,
     SegmentEntry,
     StepEntry,
@@ -141,6 +144,7 @@ def build_manifest(
             SweepEntry(bandwidth_mbit_s=p.bandwidth_mbit_s, predicted_s=dict(p.predicted_s))
             for p in plan.sweep
         ],
+        refinement=_refinement(program),
         verified=VerificationEntry(
             max_abs_error=program.verification.max_abs_error,
             max_rel_error=program.verification.max_rel_error,
@@ -293,3 +297,23 @@ def _version(distribution: str) -> str:
         return version(distribution)
     except PackageNotFoundError:
         return "unknown"
+
+
+def _refinement(program: Program) -> RefinementEntry | None:
+    found = program.costs.refinement if program.costs is not None else None
+    if found is None:
+        return None
+    return RefinementEntry(
+        rounds=[
+            RefinementRoundEntry(
+                blocks=dict(Counter(each.placement.values())),
+                predicted_s=each.predicted_s,
+                measured_s=each.measured_s,
+                segments=each.segments,
+            )
+            for each in found.rounds
+        ],
+        outcome=found.outcome,
+        spent_s=found.spent_s,
+        drift=found.drift,
+    )
