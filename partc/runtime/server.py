@@ -182,7 +182,7 @@ def main(arguments: list[str] | None = None) -> int:
     given = parser.parse_args(arguments)
     stop = threading.Event()
     if given.exit_with_input:
-        threading.Thread(target=_stop_after_input, args=(stop,), daemon=True).start()
+        threading.Thread(target=stop_after_input, args=(stop,), daemon=True).start()
     try:
         serve(
             given.bundle,
@@ -228,7 +228,8 @@ def _print_line(text: str) -> None:
     sys.stdout.flush()
 
 
-def _stop_after_input(stop: threading.Event) -> None:
+def stop_after_input(stop: threading.Event) -> None:
+    """Set ``stop`` when standard input ends, as it does when the parent process is gone."""
     # Not through sys.stdin: its lock, held in a daemon thread, would crash the interpreter's exit.
     while os.read(0, 1 << 16):
         pass

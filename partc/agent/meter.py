@@ -1,0 +1,266 @@
+"""Measures on a node through its agent, with the same results as on the node itself."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import uuid
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import TypeVar
+
+import numpy as np
+import onnx
+
+from partc.agent.messages import (
+    Feed,
+    Job,
+    JobEvent,
+    Kind,
+    NodeDescription,
+    read_detection,
+    read_groups,
+    read_measurement,
+    read_profile,
+    read_unsupported,
+    sampling_to_plain,
+    settings_to_plain,
+)
+from partc.agent.packing import pack
+from partc.agent.wire.client import AgentClient
+from partc.errors import MissingBackendError, RequestError, TargetError
+from partc.ir.topology import Topology
+from partc.measure.sampling import Measurement
+from partc.measure.store import default_path
+from partc.runtime.checking import dtype_name
+from partc.runtime.credentials import Credentials
+from partc.runtime.wire.datatypes import datatype_of, to_raw
+from partc.targets.meter import Meter
+from partc.targets.protocol import Array, Detection, Profile, RunSettings, Sampling
+from partc.targets.registry import load_target
+
+T = TypeVar("T")
+
+
+class AgentMeter:
+    """Measures one backend of one node.
+
+    Attributes:
+        node: what the node was when the meter was made.
+        notice: what the user should know; empty if nothing.
+    """
+
+    def __init__(
+        self, client: AgentClient, backend: str, provider: str = "", notice: str = ""
+    ) -> None:
+        self._client = client
+        self._backend = backend
+        self._provider = provider
+        self._detected: Detection | None = None
+        self.node: NodeDescription = client.describe()
+        self.notice = notice
+
+    @property
+    def backend_name(self) -> str:
+        """Of the backend that it measures."""
+        return self._backend
+
+    @property
+    def where(self) -> str:
+        """Through which agent."""
+        return f"the node of the agent at {self._client.address}"
+
+    def detect(self) -> Detection:
+        """Whether the backend works there.
+
+        Raises:
+            TargetError: the node cannot be asked.
+        """
+        if self._detected is None:
+            job = Job(kind="detect", backend=self._backend, provider=self._provider)
+            event = self._client.measure(job)
+            self._detected = self._read(lambda: read_detection(event.answer or {}))
+        return self._detected
+
+    def unsupported(self, model: onnx.ModelProto) -> dict[str, str]:
+        """Node name -> why the backend cannot run it."""
+        event = self._ask("unsupported", model)
+        return self._read(lambda: read_unsupported(event.answer or {}, _node_names(model)))
+
+    def fused_groups(self, model: onnx.ModelProto, settings: RunSettings) -> list[tuple[str, ...]]:
+        """Groups of two or more nodes that the backend runs as one kernel, by node name."""
+        event = self._ask("fused-groups", model, settings=settings)
+        return self._read(lambda: read_groups(event.answer or {}, _node_names(model)))
+
+    def profile(
+        self,
+        model: onnx.ModelProto,
+        feeds: Mapping[str, Array],
+        settings: RunSettings,
+        sampling: Sampling,
+    ) -> Profile:
+        """Kernel times per op, and times of the whole model."""
+        event = self._ask("profile", model, feeds, settings, sampling)
+        return self._read(lambda: read_profile(event.answer or {}, _node_names(model)))
+
+    def run_times(
+        self,
+        model: onnx.ModelProto,
+        feeds: Mapping[str, Array],
+        settings: RunSettings,
+        sampling: Sampling,
+    ) -> tuple[float, ...]:
+        """Seconds of each run of a segment, as the runtime runs it."""
+        return self.measure_runs(model, feeds, settings, sampling).samples_s
+
+    def measure_runs(
+        self,
+        model: onnx.ModelProto,
+        feeds: Mapping[str, Array],
+        settings: RunSettings,
+        sampling: Sampling,
+    ) -> Measurement:
+        """As `run_times`, and whether they settled and what went on on the node."""
+        event = self._ask("run-times", model, feeds, settings, sampling)
+        return self._read(lambda: read_measurement(event.answer or {}))
+
+    def _ask(
+        self,
+        kind: Kind,
+        model: onnx.ModelProto,
+        feeds: Mapping[str, Array] | None = None,
+        settings: RunSettings | None = None,
+        sampling: Sampling | None = None,
+    ) -> JobEvent:
+        packed = pack(model)
+        pieces: dict[str, bytes | Path] = dict(packed.pieces)
+        entries: list[Feed] = []
+        for name, array in (feeds or {}).items():
+            given = np.asarray(array)
+            raw = bytes(to_raw(given))
+            digest = hashlib.sha256(raw).hexdigest()
+            pieces[digest] = raw
+            datatype = datatype_of(dtype_name(given))
+            entries.append(
+                Feed(name=name, datatype=datatype, shape=list(given.shape), sha256=digest)
+            )
+        job = Job(
+            kind=kind,
+            backend=self._backend,
+            provider=self._provider,
+            graph=packed.digest,
+            feeds=entries,
+            settings=settings_to_plain(settings) if settings else {},
+            sampling=sampling_to_plain(sampling) if sampling else {},
+        )
+        self._client.send(pieces)
+        event = self._client.measure(job)
+        self._check_fingerprint(event)
+        return event
+
+    def _check_fingerprint(self, event: JobEvent) -> None:
+        if self._detected is not None and event.fingerprint != self._detected.fingerprint:
+            before, self._detected = self._detected.fingerprint, None
+            raise TargetError(
+                f"{self._client.name} is not what it was a moment ago: {before} then, "
+                f"{event.fingerprint[:300]!r} now; it was restarted, or its power mode changed, so "
+                "run the command again",
+                host=self._client.host or None,
+            )
+
+    def _read(self, read: Callable[[], T]) -> T:
+        try:
+            return read()
+        except RequestError as error:
+            raise TargetError(
+                f"{self._client.name} gives no usable answer: {error}",
+                host=self._client.host or None,
+            ) from error
+
+
+def agent_meters(
+    topology: Topology,
+    credentials: Credentials | None,
+    hosts: tuple[str, ...] | None = None,
+    known: Path | None = None,
+) -> Mapping[str, AgentMeter]:
+    """Host -> what measures there, for every host that has an agent.
+
+    All agents are asked at once for what they are, so that one that is missing is found before
+    anything is measured.
+
+    Args:
+        hosts: only these.
+        known: file in which the nodes' fingerprints are kept, to notice when they change; beside
+            the user's costs if None.
+
+    Raises:
+        TargetError: an agent cannot be asked.
+        MissingBackendError: a node has not the backend of its host's target.
+        UsageError: credentials are needed.
+    """
+    fingerprints = _Fingerprints(known or default_path().with_name("agents.json"))
+    clients: dict[str, AgentClient] = {}
+    meters: dict[str, AgentMeter] = {}
+    for name, host in topology.hosts.items():
+        if host.agent is None or (hosts is not None and name not in hosts):
+            continue
+        if host.agent not in clients:
+            clients[host.agent] = AgentClient(host.agent, credentials, name)
+        client = clients[host.agent]
+        target = load_target(host.target)
+        meter = AgentMeter(client, target.backend, target.provider)
+        detected = meter.detect()
+        if not detected.available:
+            raise MissingBackendError(
+                f"{client.name} cannot measure target {host.target!r}: {detected.reason}", host=name
+            )
+        meter.notice = fingerprints.notice(client, target.backend, target.provider, detected)
+        meters[name] = meter
+    fingerprints.save()
+    return meters
+
+
+def notices(meters: Mapping[str, Meter]) -> tuple[str, ...]:
+    """What the user should know of the agents that are asked, each sentence once."""
+    found = [meter.notice for meter in meters.values() if isinstance(meter, AgentMeter)]
+    return tuple(dict.fromkeys(notice for notice in found if notice))
+
+
+class _Fingerprints:
+    """What each agent's node was when it was last asked."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        try:
+            data = json.loads(path.read_bytes())
+        except (OSError, ValueError, RecursionError):
+            data = {}
+        self._known = {
+            str(key): str(value) for key, value in (data if isinstance(data, dict) else {}).items()
+        }
+
+    def notice(self, client: AgentClient, backend: str, provider: str, detected: Detection) -> str:
+        key = "|".join(filter(None, (client.address, backend, provider)))
+        before = self._known.get(key)
+        self._known[key] = detected.fingerprint
+        if before is None or before == detected.fingerprint:
+            return ""
+        return (
+            f"{client.name} is another node than before: {before} then, {detected.fingerprint} "
+            "now; costs that were measured then do not count, and are measured anew"
+        )
+
+    def save(self) -> None:
+        """Best effort: without the file a change is not noticed, and nothing else."""
+        unfinished = self._path.with_name(f".{self._path.name}.{uuid.uuid4().hex[:8]}")
+        try:
+            self._path.parent.mkdir(parents=True, exist_ok=True)
+            unfinished.write_text(json.dumps(self._known, indent=1), encoding="utf-8")
+            unfinished.replace(self._path)
+        except OSError:
+            unfinished.unlink(missing_ok=True)
+
+
+def _node_names(model: onnx.ModelProto) -> list[str]:
+    return [node.name for node in model.graph.node]

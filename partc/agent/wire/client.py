@@ -1,0 +1,287 @@
+"""Calls to an agent."""
+
+from __future__ import annotations
+
+import queue
+import threading
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self, TypeVar
+
+import grpc
+
+from partc.agent.messages import (
+    CHUNK_BYTES,
+    LARGEST_MESSAGE_BYTES,
+    PROTOCOL,
+    BundleId,
+    Digests,
+    Empty,
+    FileHeader,
+    Job,
+    JobEvent,
+    LinkEvent,
+    LinkRequest,
+    Message,
+    NodeDescription,
+    Offer,
+    OfferAnswer,
+    PrepareEvent,
+    Terms,
+    printable,
+)
+from partc.agent.wire.service import SERVICE
+from partc.errors import RequestError, TargetError, UsageError
+from partc.ir.address import is_loopback
+from partc.runtime.credentials import Credentials
+from partc.runtime.wire.security import open_channel, why_unreachable
+
+CONNECT_S = 10.0
+ANSWER_S = 60.0
+SILENCE_S = 30.0
+"""An agent says every second that it still measures; so long a silence means that it is gone."""
+
+_CANCEL_POLL_S = 0.5
+
+Answer = TypeVar("Answer", bound=Message)
+Source = bytes | Path
+
+
+class AgentBusyError(TargetError):
+    """The agent does something that must not be disturbed."""
+
+
+class AgentClient:
+    """A connection to one agent; a context manager. All errors name the agent, in a sentence.
+
+    Args:
+        host: of the topology, for sentences; may be empty.
+
+    Raises:
+        UsageError: another machine is to be called without credentials.
+    """
+
+    def __init__(self, address: str, credentials: Credentials | None, host: str = "") -> None:
+        self.address = address
+        self.host = host
+        self.name = (
+            f"the agent of host {host!r} at {address}" if host else f"the agent at {address}"
+        )
+        self._credentials = credentials
+        if credentials is None and not is_loopback(address):
+            raise UsageError(
+                f"{self.name} is on another machine, which needs credentials; copy those that "
+                "partc agent --init made there and name their folder with --credentials"
+            )
+        self._channel = open_channel(address, LARGEST_MESSAGE_BYTES, credentials)
+        self._known: set[str] = set()
+
+    def describe(self) -> NodeDescription:
+        """The node, now.
+
+        Raises:
+            TargetError: it cannot be reached, or is of another version.
+        """
+        found = self._ask("Describe", Empty(), NodeDescription, wait_for_ready=False)
+        if found.protocol != PROTOCOL:
+            raise TargetError(
+                f"{self.name} is of partc {printable(found.partc_version, 40)}, which this one "
+                "does not understand; install the same version on both machines"
+            )
+        return found
+
+    def terms(self) -> Terms:
+        """What the node does with the bytes of messages."""
+        return self._ask("Terms", Empty(), Terms)
+
+    def send(self, pieces: Mapping[str, Source]) -> int:
+        """Send files that the agent does not have; how many bytes that were.
+
+        Args:
+            pieces: SHA-256 -> contents, or where they are.
+        """
+        unknown = [digest for digest in pieces if digest not in self._known]
+        missing = self._ask("Missing", Digests(digests=unknown), Digests).digests if unknown else []
+        sent_bytes = 0
+        for digest in missing:
+            if digest not in pieces:
+                raise self._nonsense("it asks for a file that nobody spoke of")
+            sent_bytes += self._put(digest, pieces[digest])
+        self._known.update(unknown)
+        return sent_bytes
+
+    def forget_sent(self) -> None:
+        """The agent may have dropped files since: ask again what is missing."""
+        self._known.clear()
+
+    def measure(self, job: Job) -> JobEvent:
+        """Carry out a job there.
+
+        Raises:
+            AgentBusyError: it measures for somebody else, or serves requests.
+            TargetError: it ended, or refuses.
+        """
+        for event in self._events("Measure", job, JobEvent):
+            if event.state == "done":
+                return event
+        raise self._ended("Measure")
+
+    def offer(self, offer: Offer) -> OfferAnswer:
+        """Ask what is missing of a bundle."""
+        return self._ask("Offer", offer, OfferAnswer)
+
+    def prepare(self, bundle: BundleId) -> list[str]:
+        """Have an offered bundle loaded; sentences for the user."""
+        for event in self._events("Prepare", bundle, PrepareEvent):
+            if event.state == "done":
+                return [printable(sentence) for sentence in event.said]
+        raise self._ended("Prepare")
+
+    def activate(self, bundle: BundleId) -> None:
+        """Have a prepared bundle served."""
+        self._ask("Activate", bundle, Empty)
+
+    def measure_link(self, request: LinkRequest) -> dict[str, Any]:
+        """Have the link to another agent measured."""
+        for event in self._events("MeasureLink", request, LinkEvent):
+            if event.state == "done" and event.found is not None:
+                return event.found
+        raise self._ended("MeasureLink")
+
+    def close(self) -> None:
+        """Drop the connection."""
+        self._channel.close()
+
+    def _ask(
+        self, method: str, message: Message, kind: type[Answer], wait_for_ready: bool = True
+    ) -> Answer:
+        call = self._channel.unary_unary(f"/{SERVICE}/{method}")
+        future = call.future(
+            message.to_bytes(),
+            timeout=ANSWER_S,
+            wait_for_ready=wait_for_ready,
+        )
+        try:
+            # In steps, so that Ctrl-C is noticed.
+            while True:
+                try:
+                    data = future.result(timeout=_CANCEL_POLL_S)
+                    break
+                except grpc.FutureTimeoutError:
+                    continue
+            return kind.read(data)
+        except grpc.RpcError as error:
+            raise self._explained(error, method) from error
+        except RequestError as error:
+            raise self._nonsense(str(error)) from error
+        finally:
+            future.cancel()
+
+    def _events(self, method: str, message: Message, kind: type[Answer]) -> Iterator[Answer]:
+        call = self._channel.unary_stream(f"/{SERVICE}/{method}")(message.to_bytes())
+        arrived: queue.SimpleQueue[bytes | Exception | None] = queue.SimpleQueue()
+        threading.Thread(target=_read, args=(call, arrived), daemon=True).start()
+        try:
+            while (event := _next(arrived)) is not None:
+                if isinstance(event, grpc.RpcError):
+                    raise self._explained(event, method) from event
+                if isinstance(event, Exception):
+                    raise self._ended(method) from event
+                try:
+                    yield kind.read(event)
+                except RequestError as error:
+                    raise self._nonsense(str(error)) from error
+        except queue.Empty:
+            raise TargetError(
+                f"{self.name} has said nothing for {SILENCE_S:.0f} s and is taken to be gone; what "
+                "was measured before is kept"
+            ) from None
+        finally:
+            call.cancel()
+
+    def _put(self, digest: str, source: Source) -> int:
+        size_bytes = len(source) if isinstance(source, bytes) else source.stat().st_size
+        header = FileHeader(sha256=digest, size_bytes=size_bytes)
+        call = self._channel.stream_unary(f"/{SERVICE}/Put")
+        try:
+            call(_chunks(header, source), wait_for_ready=True)
+        except grpc.RpcError as error:
+            raise self._explained(error, "Put") from error
+        return size_bytes
+
+    def _explained(self, error: Any, method: str) -> TargetError:
+        code, details = error.code(), printable(str(error.details() or ""))
+        if code is grpc.StatusCode.RESOURCE_EXHAUSTED and "busy" in details:
+            return AgentBusyError(f"{self.name}: {details}", host=self.host or None)
+        if code is grpc.StatusCode.UNAVAILABLE:
+            why = why_unreachable(self.address, self._credentials)
+            if why is not None:
+                return TargetError(f"{self.name} cannot be asked: {why}", host=self.host or None)
+            if method in ("Measure", "Prepare", "MeasureLink"):
+                return self._ended(method)
+            return TargetError(
+                f"{self.name} cannot be reached; start it there with partc agent --listen ADDRESS",
+                host=self.host or None,
+            )
+        if code is grpc.StatusCode.UNIMPLEMENTED:
+            return TargetError(
+                f"{self.address} is no partc agent; start one with partc agent --listen ADDRESS",
+                host=self.host or None,
+            )
+        if code is grpc.StatusCode.DEADLINE_EXCEEDED:
+            return TargetError(
+                f"{self.name} did not answer in {ANSWER_S:.0f} s", host=self.host or None
+            )
+        return TargetError(f"{self.name}: {details}", host=self.host or None)
+
+    def _ended(self, method: str) -> TargetError:
+        doing = {"Measure": "measured", "Prepare": "loaded the bundle"}.get(method, "worked")
+        return TargetError(
+            f"{self.name} ended while it {doing}; start it again and repeat the command, what was "
+            "measured before is kept",
+            host=self.host or None,
+        )
+
+    def _nonsense(self, what: str) -> TargetError:
+        return TargetError(
+            f"{self.name} gives no usable answer: {what}; install the same version of partc on "
+            "both machines",
+            host=self.host or None,
+        )
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+
+def _read(call: Any, arrived: queue.SimpleQueue[bytes | Exception | None]) -> None:
+    try:
+        for message in call:
+            arrived.put(message)
+    except Exception as error:
+        arrived.put(error)
+    else:
+        arrived.put(None)
+
+
+def _next(arrived: queue.SimpleQueue[bytes | Exception | None]) -> bytes | Exception | None:
+    return arrived.get(timeout=SILENCE_S)
+
+
+def _chunks(header: FileHeader, source: Source) -> Iterator[bytes]:
+    yield header.to_bytes()
+    if isinstance(source, bytes):
+        for start in range(0, len(source), CHUNK_BYTES):
+            yield source[start : start + CHUNK_BYTES]
+        return
+    with source.open("rb") as file:
+        while chunk := file.read(CHUNK_BYTES):
+            yield chunk

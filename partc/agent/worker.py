@@ -1,0 +1,104 @@
+"""Carries out jobs one after the other, as a process of its own: ``python -m partc.agent.worker``.
+
+A job may run a model that crashes its backend, and has to end when it is cancelled; neither may
+take the agent with it. Jobs come as lines of JSON on standard input, answers go to standard output.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import threading
+from pathlib import Path
+from queue import SimpleQueue
+from typing import Any
+
+from partc.agent.messages import (
+    Feed,
+    Job,
+    answer_to_plain,
+    sampling_of,
+    settings_of,
+)
+from partc.errors import PartcError, RequestError
+
+
+def carry_out(job: Job, blobs: Path) -> tuple[dict[str, Any], str]:
+    """The answer to a job, and the fingerprint of what was measured.
+
+    Raises:
+        PartcError: it cannot be carried out here.
+    """
+    from partc.targets.meter import LocalMeter
+    from partc.targets.registry import load_backend
+
+    meter = LocalMeter(load_backend(job.backend), job.provider)
+    detected = meter.detect()
+    if job.kind == "detect":
+        return answer_to_plain(detected), detected.fingerprint
+    if not detected.available:
+        raise RequestError(f"backend {job.backend!r} does not work there: {detected.reason}")
+    model = _model(job, blobs)
+    if job.kind == "unsupported":
+        return answer_to_plain(meter.unsupported(model)), detected.fingerprint
+    settings = settings_of(job)
+    if job.kind == "fused-groups":
+        return answer_to_plain(meter.fused_groups(model, settings)), detected.fingerprint
+    feeds = {feed.name: _array(feed, blobs) for feed in job.feeds}
+    sampling = sampling_of(job)
+    if job.kind == "profile":
+        found: Any = meter.profile(model, feeds, settings, sampling)
+    else:
+        found = meter.measure_runs(model, feeds, settings, sampling)
+    return answer_to_plain(found), detected.fingerprint
+
+
+def _model(job: Job, blobs: Path) -> Any:
+    from partc.agent.packing import unpack
+
+    if job.graph is None:
+        raise RequestError(f"a job of kind {job.kind!r} needs a model")
+    return unpack((blobs / job.graph).read_bytes(), lambda digest: (blobs / digest).read_bytes())
+
+
+def _array(feed: Feed, blobs: Path) -> Any:
+    from partc.runtime.wire.datatypes import from_raw
+
+    return from_raw(feed.name, feed.datatype, feed.shape, (blobs / feed.sha256).read_bytes())
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Work until standard input ends; then end at once, even within a job."""
+    blobs = Path((sys.argv[1:] if arguments is None else arguments)[0])
+    # What libraries print must not come between the answers.
+    answers = os.fdopen(os.dup(1), "w", encoding="utf-8")
+    os.dup2(2, 1)
+    lines: SimpleQueue[bytes] = SimpleQueue()
+    threading.Thread(target=_read, args=(lines,), daemon=True).start()
+    while True:
+        line = lines.get()
+        try:
+            answer, fingerprint = carry_out(Job.read(line), blobs)
+            said = {"answer": answer, "fingerprint": fingerprint}
+        except PartcError as error:
+            said = {"error": str(error)}
+        except Exception as error:
+            said = {"error": f"the job failed unexpectedly: {type(error).__name__}: {error}"}
+        answers.write(json.dumps(said) + "\n")
+        answers.flush()
+
+
+def _read(lines: SimpleQueue[bytes]) -> None:
+    # Not through sys.stdin, whose lock could be held while the process ends.
+    unread = b""
+    while chunk := os.read(0, 1 << 16):
+        unread += chunk
+        *whole, unread = unread.split(b"\n")
+        for line in whole:
+            lines.put(line)
+    os._exit(0)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,171 @@
+"""partc agent."""
+
+from __future__ import annotations
+
+import signal
+import threading
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from partc.cli.console import json_option, people, print_json, quiet_option
+from partc.cli.credentials import credentials_option
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+DEFAULT_ADDRESS = "127.0.0.1:8600"
+
+
+@click.command("agent")
+@click.option(
+    "--listen", metavar="ADDRESS", default=DEFAULT_ADDRESS, show_default=True,
+    help="host:port to listen on. Any address that other machines reach needs credentials.",
+)  # fmt: skip
+@click.option(
+    "--state", type=click.Path(path_type=Path), metavar="FOLDER",
+    help="Where the agent keeps bundles and models; one agent each. The user's state folder if "
+    "not given.",
+)  # fmt: skip
+@click.option(
+    "--measure-while-serving", is_flag=True,
+    help="Measure even while requests are served; times are then of a busy machine.",
+)  # fmt: skip
+@click.option(
+    "--largest-bundle-mib", type=click.IntRange(1, 1 << 24), default=16384, show_default=True,
+    help="Refuse larger parts of bundles.",
+)  # fmt: skip
+@click.option(
+    "--init", is_flag=True,
+    help="Make credentials instead: an authority, certificates by it, and a token.",
+)  # fmt: skip
+@click.option(
+    "--name", "names", multiple=True, metavar="NAME",
+    help="With --init: a host name or number under which this machine is called; may be repeated. "
+    "Its own name if not given.",
+)  # fmt: skip
+@click.option(
+    "--authority", type=click.Path(path_type=Path), metavar="FOLDER",
+    help="With --init: credentials whose authority and token to use, for one more machine.",
+)  # fmt: skip
+@click.option(
+    "--days", type=click.IntRange(1, 3650), default=825, show_default=True,
+    help="With --init: how long the certificates hold.",
+)  # fmt: skip
+@click.option("--force", is_flag=True, help="With --init: replace credentials that are there.")
+@click.option("--exit-with-input", is_flag=True, hidden=True)
+@credentials_option
+@json_option
+@quiet_option
+def command(
+    listen: str,
+    state: Path | None,
+    measure_while_serving: bool,
+    largest_bundle_mib: int,
+    init: bool,
+    names: tuple[str, ...],
+    authority: Path | None,
+    days: int,
+    force: bool,
+    exit_with_input: bool,
+    credentials: Path | None,
+    as_json: bool,
+    quiet: bool,
+) -> None:
+    """Let others measure on this node, send it its part of bundles, and call what it serves.
+
+    Runs until Ctrl-C or SIGTERM, and serves again what it served when it is started again.
+    """
+    from partc.errors import UsageError
+
+    console = people(quiet)
+    if init:
+        _init(credentials, names, authority, days, force, as_json, console)
+        return
+    if names or authority or force:
+        raise UsageError("--name, --authority and --force go with --init")
+    _run(
+        listen, state, measure_while_serving, largest_bundle_mib, exit_with_input, credentials,
+        as_json, console,
+    )  # fmt: skip
+
+
+def _init(
+    given: Path | None,
+    names: tuple[str, ...],
+    authority: Path | None,
+    days: int,
+    force: bool,
+    as_json: bool,
+    console: Console,
+) -> None:
+    from partc.agent.authority import make_credentials
+    from partc.runtime.credentials import default_folder
+
+    folder = given.expanduser() if given is not None else default_folder()
+    known = make_credentials(folder, names, by=authority, days=days, force=force)
+    if as_json:
+        print_json({"credentials": str(folder), "names": list(known), "days": days})
+        return
+    say = console.print
+    say(f"Credentials for {', '.join(known)} are in {folder}, valid for {days} days.", markup=False)
+    say("  server.pem, server.key, ca.pem, token   a node needs these to run partc agent")
+    say("  client.pem, client.key, ca.pem, token   a machine that calls nodes needs these")
+    if authority is None:
+        say("  ca.key                                  stays here: who has it can make more")
+        say(
+            "For each further machine make a folder with\n"
+            f"  partc agent --init --authority {folder} --credentials OTHER --name ITS-NAME\n"
+            f"and copy OTHER to {default_folder()} there, or name it with --credentials.",
+            markup=False,
+        )
+    else:
+        say(
+            f"Copy {folder} to the other machine, as {default_folder()}, or name it there with "
+            "--credentials.",
+            markup=False,
+        )
+
+
+def _run(
+    listen: str,
+    state: Path | None,
+    while_serving: bool,
+    largest_bundle_mib: int,
+    exit_with_input: bool,
+    credentials: Path | None,
+    as_json: bool,
+    console: Console,
+) -> None:
+    from partc.agent.daemon import Agent, AgentOptions, default_folder
+    from partc.runtime.allocator import keep_large_blocks
+    from partc.runtime.credentials import find_credentials
+
+    keep_large_blocks()
+    stopping = threading.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: stopping.set())
+    if exit_with_input:
+        from partc.runtime.server import stop_after_input
+
+        threading.Thread(target=stop_after_input, args=(stopping,), daemon=True).start()
+    found = find_credentials(credentials, (listen,))
+    options = AgentOptions(
+        while_serving=while_serving, largest_bundle_bytes=largest_bundle_mib << 20
+    )
+    with Agent(listen, state or default_folder(), found, options) as agent:
+        node = agent.describe()
+        if agent.notice:
+            console.print(agent.notice, markup=False)
+        if as_json:
+            print_json({"address": agent.address, "ready": True, "node": node.model_dump()})
+        names = ", ".join(state.name for state in node.backends if state.available)
+        serving = f"serves {node.serving.model} as {node.serving.host}" if node.serving else ""
+        console.print(
+            f"agent on {agent.address}: {node.processor.name}, {node.processor.usable} cores, "
+            f"{names}{'; ' if serving else ''}{serving}; Ctrl-C ends it",
+            markup=False,
+        )
+        stopping.wait()
+    console.print("agent stopped")
