@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import onnx
 
@@ -58,6 +58,7 @@ def compile(
     store: CostStore | None = None,
     use_store: bool = True,
     check: bool = True,
+    costs: Literal["any", "measured"] = "any",
     refine_budget_s: float | None = None,
     progress: Progress = no_progress,
     observers: Sequence[Observer] = (),
@@ -72,6 +73,7 @@ def compile(
         force: replace a bundle that is already there.
         store: measured costs of earlier compilations; the user's own if None.
         use_store: off measures everything anew and keeps nothing.
+        costs: ``measured`` refuses hosts whose costs would have to be estimated.
         refine_budget_s: seconds in which segments of plans that could win are measured and the
             costs corrected; 0 trusts the costs of blocks, None is the pass's own default.
 
@@ -86,6 +88,8 @@ def compile(
     if objective != "latency":
         passes = passes.with_option("partition", objective=objective)
         passes = passes.with_option("refine-costs", objective=objective)
+    if costs != "any":
+        passes = passes.with_option("annotate-costs", costs=costs)
     if refine_budget_s is not None:
         passes = passes.with_option("refine-costs", budget_s=refine_budget_s)
     if pareto is not None:

@@ -57,6 +57,10 @@ from partc.cli.constraints import constrained, constraint_options
     help="Of drawn sample inputs.",
 )
 @click.option(
+    "--costs", type=click.Choice(["any", "measured"]), default="any", show_default=True,
+    help="`measured` refuses hosts whose costs would have to be estimated.",
+)  # fmt: skip
+@click.option(
     "--refine-budget", type=click.FloatRange(min=0), metavar="SECONDS",
     help="Time for measuring the segments of plans that could win; 0 measures none.",
 )  # fmt: skip
@@ -81,6 +85,7 @@ def command(
     shapes: tuple[str, ...],
     force: bool,
     seed: int,
+    costs: str,
     refine_budget: float | None,
     no_store: bool,
     no_check: bool,
@@ -128,6 +133,7 @@ def command(
             seed=seed,
             use_store=not no_store,
             check=not no_check,
+            costs="measured" if costs == "measured" else "any",
             refine_budget_s=refine_budget,
             progress=progress,
             observers=observers,

@@ -10,12 +10,15 @@ from typing import ClassVar, Literal
 import numpy as np
 import onnx
 
+from partc.errors import TargetError
 from partc.ir.cost import Cost, CostTable
 from partc.ir.program import Program
 from partc.measure.signature import block_signature
 from partc.measure.statistics import summarise
 from partc.passes.contract import Context, Pass, PassResult
 from partc.passes.ingest.sample import sample_feeds
+from partc.targets.data_sheet import DataSheetMeter
+from partc.targets.estimate import estimated_costs
 from partc.targets.meter import Meter
 from partc.targets.protocol import Profile, RunSettings, Sampling
 from partc.targets.settings import run_settings
@@ -39,6 +42,7 @@ class AnnotateCosts(Pass):
         budget_s: seconds after which fewer runs will do.
         pause_ms: idle time before each run, as between single requests; 0 for a busy pipeline.
         fresh: measure even what the store has.
+        costs: ``measured`` refuses hosts whose costs nobody measured; ``any`` estimates them.
     """
 
     name: ClassVar[str] = "annotate-costs"
@@ -50,6 +54,7 @@ class AnnotateCosts(Pass):
     budget_s: float = 8.0
     pause_ms: float = 50.0
     fresh: bool = False
+    costs: Literal["any", "measured"] = "any"
 
     def run(self, program: Program, context: Context) -> PassResult:
         """Measure once for each kind of host, then scale."""
@@ -64,7 +69,10 @@ class AnnotateCosts(Pass):
             settings = run_settings(host)
             key = (meter.backend_name, meter.where, settings)
             if key not in measured:
-                measured[key], said = self._measure(program, context, meter, settings)
+                if isinstance(meter, DataSheetMeter):
+                    measured[key], said = self._estimate(program, name, meter, settings)
+                else:
+                    measured[key], said = self._measure(program, context, meter, settings)
                 diagnostics.append(said)
             table = measured[key]
             fixed_s[name] = table[_SEGMENT].median_s * host.slowdown
@@ -82,6 +90,23 @@ class AnnotateCosts(Pass):
     @property
     def _sampling(self) -> Sampling:
         return Sampling(self.repeats, self.budget_s, self.pause_ms * 1e-3)
+
+    def _estimate(
+        self, program: Program, host: str, meter: DataSheetMeter, settings: RunSettings
+    ) -> tuple[dict[str, Cost], str]:
+        if self.costs == "measured":
+            raise TargetError(
+                f"host {host!r} has no measured costs: {meter.reason}; name its agent in the "
+                "topology (agent = ...), import costs with --costs-from, or allow estimates by "
+                "leaving --costs measured out",
+                host=host,
+            )
+        found = estimated_costs(program, meter.target, settings)
+        costs = {**found.blocks, _WHOLE: found.whole, _SEGMENT: found.segment_fixed}
+        return costs, (
+            f"{meter.target.name}: estimated from its data sheet, in {found.precision}; "
+            f"{meter.reason}"
+        )
 
     def _measure(
         self, program: Program, context: Context, meter: Meter, settings: RunSettings

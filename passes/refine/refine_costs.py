@@ -139,6 +139,8 @@ class _Loop:
         times = self.meter.measure(segments, max(self._left_s(), _LEAST_BUDGET_S))
         self.drift = times.drift
         self.segments.update(times.costs)
+        if not times.costs:
+            return False
         expected = {segment.id: self._expected_s(segment) for segment in segments}
         measured = {
             segment.id: times.costs[segment.host, segment.ops]
@@ -171,7 +173,7 @@ class _Loop:
         costs = replace(costs, corrections=merged(costs.corrections, new))
         self.program = replace(self.program, costs=costs)
         self.tried[_key(plan)] = found.latency_s
-        return bool(measured)
+        return True
 
     def _expected_s(self, segment: Segment) -> float:
         assert self.program.costs is not None
