@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from partc.ir.pareto import ParetoFront
+from partc.ir.tiling import TileGroup
 
 
 @dataclass(frozen=True)
@@ -125,6 +126,8 @@ class Plan:
         transfers: every tensor that moves, at most once to each host.
         problem: the placement problem as plain data, as ``partc solve`` reads it.
         pareto: the front of two objectives, where one was asked for.
+        tiling: what several hosts compute side by side; the pass ``tile`` makes ops of it. For
+            their ops ``placement`` has no meaning until then.
     """
 
     placement: Mapping[str, str]
@@ -135,3 +138,4 @@ class Plan:
     sweep: tuple[SweepPoint, ...]
     problem: Mapping[str, object]
     pareto: ParetoFront | None = None
+    tiling: tuple[TileGroup, ...] = ()

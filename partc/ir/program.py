@@ -17,6 +17,7 @@ from partc.ir.plan import Plan
 from partc.ir.portfolio import Portfolio
 from partc.ir.segment import Segment
 from partc.ir.tensor import TensorInfo, element_bits
+from partc.ir.tiling import Tiled
 
 Array = np.ndarray[tuple[int, ...], np.dtype[np.generic]]
 
@@ -112,6 +113,7 @@ class Program:
         blocks, costs, codecs, plan, segments, verification: None until their pass ran.
         portfolio: plans for changing conditions, where the topology declares any.
         notices: sentences the user should read.
+        tiled: the program before ``tile`` rewrote it, and what each of its tensors is a part of.
     """
 
     model: onnx.ModelProto
@@ -128,6 +130,7 @@ class Program:
     segments: tuple[Segment, ...] | None = None
     verification: Verification | None = None
     notices: tuple[str, ...] = ()
+    tiled: Tiled | None = None
 
     @property
     def name(self) -> str:

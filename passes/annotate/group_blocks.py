@@ -47,7 +47,8 @@ class GroupBlocks(Pass):
                 if not program.tensor(tensor).can_cross:
                     readers = program.consumers.get(tensor, ())
                     nx.add_path(graph, [op.name, *(reader.name for reader in readers)])
-        blocks = tuple(_block(program, members) for members in _acyclic_groups(program, graph))
+        groups = _acyclic_groups(program, graph)
+        blocks = tuple(block_of_ops(program, members) for members in groups)
         return PassResult(replace(program, blocks=blocks), True, (f"{len(blocks)} blocks",))
 
 
@@ -93,7 +94,8 @@ def _acyclic_groups(program: Program, graph: nx.Graph) -> list[list[Op]]:
     return [members[component] for component in order]
 
 
-def _block(program: Program, ops: list[Op]) -> Block:
+def block_of_ops(program: Program, ops: list[Op], name: str | None = None) -> Block:
+    """A block of these ops, which are in an order in which they can run."""
     inside = {op.name for op in ops}
     written = {tensor for op in ops for tensor in op.outputs}
     inputs = dict.fromkeys(
@@ -110,7 +112,7 @@ def _block(program: Program, ops: list[Op]) -> Block:
         or any(reader.name not in inside for reader in program.consumers.get(tensor, ()))
     ]
     return Block(
-        name=ops[0].name,
+        name=name or ops[0].name,
         ops=tuple(op.name for op in ops),
         inputs=tuple(inputs),
         outputs=tuple(outputs),

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import ClassVar, Literal
+
+import onnx
 
 from partc.codecs import is_lossy
 from partc.errors import TargetError, VerificationError
 from partc.ir.plan import Transfer
 from partc.ir.program import Array, Difference, Program, Verification, is_random
 from partc.ir.segment import Segment
+from partc.ir.tensor import TensorInfo
+from partc.ir.tiling import Tiled
 from partc.measure.loss import output_loss
 from partc.passes import surgery
 from partc.passes.build.compare import compare
@@ -128,14 +132,42 @@ def _boundaries_of_whole(program: Program, feeds: Mapping[str, Array]) -> dict[s
         for tensor in segment.outputs
         if tensor not in program.outputs
     )
-    if not boundaries:
+    if program.tiled is not None:
+        return _boundaries_before_tiling(program, program.tiled, boundaries, feeds)
+    return _values(program.model, program.tensors, boundaries, feeds)
+
+
+def _boundaries_before_tiling(
+    program: Program, tiled: Tiled, boundaries: Iterable[str], feeds: Mapping[str, Array]
+) -> dict[str, Array]:
+    """A tile is compared with its rows of the tensor as the model before tiling makes it.
+
+    What that model does not have, such as the terms of a sum, is left to the tensor that follows.
+    """
+    parts = {name: tiled.parts[name] for name in boundaries if name in tiled.parts}
+    same = [name for name in boundaries if name not in parts and name in tiled.tensors]
+    inner = dict.fromkeys([*same, *(part.tensor for part in parts.values())])
+    whole = {**feeds, **_values(tiled.model, tiled.tensors, inner, feeds)}
+    cut = {
+        name: whole[part.tensor].take(range(part.begin, part.end), axis=part.axis)
+        for name, part in parts.items()
+    }
+    return {name: whole[name] for name in same} | cut
+
+
+def _values(
+    model: onnx.ModelProto,
+    types: Mapping[str, TensorInfo],
+    wanted: Iterable[str],
+    feeds: Mapping[str, Array],
+) -> dict[str, Array]:
+    names = [name for name in wanted if name not in feeds]
+    if not names:
         return {}
-    model = surgery.with_outputs(
-        program.model, [value_info(tensor, program.tensor(tensor)) for tensor in boundaries]
-    )
-    with open_reference(model) as runner:
-        whole = runner.run(feeds)
-    return {tensor: whole[tensor] for tensor in boundaries}
+    widened = surgery.with_outputs(model, [value_info(name, types[name]) for name in names])
+    with open_reference(widened) as runner:
+        found = runner.run(feeds)
+    return {name: found[name] for name in names}
 
 
 @contextmanager
