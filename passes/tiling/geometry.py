@@ -180,8 +180,13 @@ class Tile(ABC):
         """A weight with this value; its name."""
 
     @abstractmethod
-    def temporary(self, hint: str) -> str:
-        """A name for a tensor between two nodes of the tile."""
+    def temporary(self, hint: str, rows: int, like_input: int | None = None) -> str:
+        """A name for a tensor between two nodes of the tile.
+
+        Args:
+            rows: along the tiled axis; all else is as in the output.
+            like_input: or as in this input.
+        """
 
     def set(self, **attributes: Any) -> None:
         """Give ``node`` attributes; one that is None is taken away."""

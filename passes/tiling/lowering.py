@@ -407,6 +407,10 @@ class Lowering:
         if name != part.tensor:
             self.out.parts[name] = part
 
+    def describe_like(self, name: str, tensor: str, axis: int, rows: int) -> None:
+        """Say that a new tensor differs from one of the program as it was in its rows alone."""
+        self.out.tensors[name] = resized(self._program.tensor(tensor), name, {axis: rows})
+
     def describe(self, name: str, part: TensorPart) -> None:
         """Say what a new tensor holds of one of the program as it was."""
         self._describe(name, part)
@@ -446,8 +450,15 @@ class _TileWriter(Tile):
     def constant(self, value: Array, hint: str) -> str:
         return self._lowering.weight(value, hint)
 
-    def temporary(self, hint: str) -> str:
-        return self._lowering.unused(f"{self._bound.op.name}/{hint}@{self._host}")
+    def temporary(self, hint: str, rows: int, like_input: int | None = None) -> str:
+        name = self._lowering.unused(f"{self._bound.op.name}/{hint}@{self._host}")
+        if like_input is None:
+            model, axis = self._bound.outputs[0], self._bound.site.axis
+        else:
+            model = self._bound.node.input[like_input]
+            axis = self._bound.geometry.reads[like_input].axis
+        self._lowering.describe_like(name, model, axis, rows)
+        return name
 
     def finish(self, computed: tuple[int, int]) -> None:
         """Add the nodes; cut off rows that were computed beside those wanted."""

@@ -185,7 +185,7 @@ class _Kernel:
         source, target = tile.node.input[0], tile.node.output[0]
         low, high = tile.rows[0]
         if self._has_others:
-            tile.node.output[0] = source = tile.temporary("columns")
+            tile.node.output[0] = source = tile.temporary("columns", high - low)
             self._write(tile, high - low, 1.0)
         ones = (matrix == 1).sum(axis=1) == 1
         if bool(ones.all()) and bool(((matrix == 0) | (matrix == 1)).all()):

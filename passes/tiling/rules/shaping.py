@@ -140,7 +140,7 @@ def pad(site: Site) -> Geometry:
         low, _ = tile.rows[0]
         wanted = numbers[tile.begin : tile.end] - low
         source = tile.node.input[0]
-        rows_name = tile.temporary("rows")
+        rows_name = tile.temporary("rows", tile.end - tile.begin, like_input=0)
         tile.emit(
             onnx.helper.make_node(
                 "Gather",

@@ -44,7 +44,8 @@ def tiled(
     assert given.model.SerializeToString(deterministic=True) == before
     assert result.modified
     for name in (*Tile.ensures, "folded"):
-        assert INVARIANTS[name](result.program, topology) is None
+        broken = INVARIANTS[name](result.program, topology)
+        assert broken is None, f"{name}: {broken}"
     onnx.checker.check_model(result.program.model, full_check=True)
     return result.program
 
