@@ -1,4 +1,4 @@
-"""What must hold of pushes and awaits, and that a plan's hosts never wait for each other in vain."""
+"""What must hold of pushes and awaits, and that the hosts of a plan never wait in vain."""
 
 from __future__ import annotations
 

@@ -19,7 +19,7 @@ from partc.runtime.choice import CHOSEN, PlanChooser
 from partc.runtime.credentials import Credentials
 from partc.runtime.host import Host
 from partc.runtime.segments import Fallback
-from partc.runtime.transport import CallFailedError, CallTime, SegmentTime, Transport
+from partc.runtime.transport import CallFailedError, CallTime, PushTime, SegmentTime, Transport
 
 Array = np.ndarray[Any, np.dtype[Any]]
 
@@ -36,6 +36,7 @@ class Answer:
         plan: the plan that the request took; see `partc.runtime.choice`.
         avoided: one sentence for each host that the chosen plan needs and that is known to be
             down, where another plan was taken for that.
+        pushes: what hosts sent each other beside those round trips.
     """
 
     outputs: dict[str, Array]
@@ -45,6 +46,7 @@ class Answer:
     failures: tuple[str, ...]
     plan: str = CHOSEN
     avoided: tuple[str, ...] = ()
+    pushes: tuple[PushTime, ...] = ()
 
     @property
     def finished_locally(self) -> bool:
@@ -59,7 +61,8 @@ class Answer:
     @property
     def sent_bytes(self) -> int:
         """Bytes of all messages, in both directions of all links."""
-        return sum(call.sent_bytes + call.received_bytes for call in self.calls)
+        every = (*self.calls, *self.pushes)
+        return sum(message.sent_bytes + message.received_bytes for message in every)
 
     def segment_s(self) -> dict[str, dict[str, float]]:
         """Seconds of each segment by host."""
@@ -134,6 +137,7 @@ class Deployment:
             failures=tuple(reply.report.failures),
             plan=choice.name,
             avoided=choice.avoided,
+            pushes=tuple(reply.report.pushes),
         )
 
     def close(self) -> None:

@@ -24,11 +24,17 @@ class HeldLimits:
 
     Attributes:
         age_s: a request that nobody calls for is forgotten after this time.
+        share_before_calls: of requests and bytes, what requests may take that are known by pushes
+            alone, so that who pushes for requests that do not exist keeps no other out.
+        finished: how many requests are remembered as finished; what is pushed for them later is
+            dropped.
     """
 
     requests: int = 256
     bytes: int = 1 << 30
     age_s: float = 60.0
+    share_before_calls: float = 0.5
+    finished: int = 4096
 
 
 NO_LIMITS = HeldLimits(requests=1 << 62, bytes=1 << 62, age_s=math.inf)
@@ -36,13 +42,20 @@ NO_LIMITS = HeldLimits(requests=1 << 62, bytes=1 << 62, age_s=math.inf)
 
 @dataclass
 class RequestState:
-    """The tensors of one request that a host has received or produced, by name."""
+    """The tensors of one request that a host has received or produced, by name.
+
+    Attributes:
+        is_called: otherwise it is known by pushes alone.
+        arrived: called whenever a push has brought tensors, one for each call under way.
+    """
 
     tensors: dict[str, Array] = field(default_factory=dict)
     size_bytes: int = 0
     calls_under_way: int = 0
     calls_made: set[str] = field(default_factory=set)
     touched_s: float = 0.0
+    is_called: bool = False
+    arrived: list[Callable[[], None]] = field(default_factory=list)
 
 
 class HeldRequests:
@@ -65,6 +78,7 @@ class HeldRequests:
         self._lock = threading.Lock()
         self._states: OrderedDict[str, RequestState] = OrderedDict()
         self._bytes = 0
+        self._finished: OrderedDict[str, None] = OrderedDict()
 
     def __len__(self) -> int:
         return len(self._states)
@@ -97,6 +111,35 @@ class HeldRequests:
             with self._lock:
                 self._leave(request, state, call)
 
+    def push(self, request: str, tensors: Mapping[str, Array]) -> None:
+        """Keep tensors that another host pushes for a request, which may not be known here yet.
+
+        The first of each name counts; what comes for a request that is finished is dropped.
+
+        Raises:
+            CallFailedError: there is no room.
+        """
+        with self._lock:
+            if request in self._finished:
+                return
+            state = self._states.get(request)
+            known = () if state is None else state.tensors
+            fresh = {name: array for name, array in tensors.items() if name not in known}
+            arriving = sum(_size_bytes(array) for array in fresh.values())
+            if state is not None and state.is_called:
+                self._make_room(0, arriving, keep=request)
+            else:
+                self._make_room_before_calls(0 if state else 1, arriving, keep=request)
+            if state is None:
+                state = self._states[request] = RequestState()
+            state.tensors.update(fresh)
+            state.size_bytes += arriving
+            self._bytes += arriving
+            state.touched_s = self._clock()
+            arrived = list(state.arrived)
+        for wake in arrived:
+            wake()
+
     def forget_old(self) -> None:
         """Drop requests that nobody has called for within the age limit."""
         with self._lock:
@@ -111,7 +154,9 @@ class HeldRequests:
         self._make_room(0 if state else 1, arriving, keep=request)
         if state is None:
             state = self._states[request] = RequestState()
+            self._finished.pop(request, None)
         self._states.move_to_end(request)
+        state.is_called = True
         state.tensors.update(received)
         state.size_bytes += arriving
         self._bytes += arriving
@@ -125,11 +170,36 @@ class HeldRequests:
         state.touched_s = self._clock()
         if state.calls_made >= self._calls[call] and not state.calls_under_way:
             self._drop(request)
+            self._finished[request] = None
+            if len(self._finished) > self._limits.finished:
+                self._finished.popitem(last=False)
             return
-        size_bytes = sum(_size_bytes(array) for array in state.tensors.values())
+        size_bytes = sum(_size_bytes(array) for array in list(state.tensors.values()))
         self._bytes += size_bytes - state.size_bytes
         state.size_bytes = size_bytes
         self._make_room(0, 0, keep=None)
+
+    def _make_room_before_calls(self, requests: int, size_bytes: int, keep: str) -> None:
+        """Among the requests that are known by pushes alone; they push out no others."""
+        waiting = {r: s for r, s in self._states.items() if not s.is_called}
+        share = self._limits.share_before_calls
+
+        def fits() -> bool:
+            held = sum(state.size_bytes for state in waiting.values())
+            return (
+                len(waiting) + requests <= share * self._limits.requests
+                and held + size_bytes <= share * self._limits.bytes
+                and self._fits(requests, size_bytes)
+            )
+
+        while not fits():
+            oldest = next((request for request in waiting if request != keep), None)
+            if oldest is None:
+                raise CallFailedError(
+                    FailureKind.BUSY, "it holds no more for requests that nobody has called for"
+                )
+            del waiting[oldest]
+            self._drop(oldest)
 
     def _make_room(self, requests: int, size_bytes: int, keep: str | None) -> None:
         for request, state in list(self._states.items()):

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import math
+import time
 from collections.abc import Mapping
 
+from partc.bundle.exchanges import pushes_of
 from partc.bundle.manifest import Manifest
 from partc.bundle.reader import Bundle
 from partc.errors import UsageError
@@ -76,8 +78,11 @@ class Host:
             return
         for peer in self.plan.peers:
             timeout_s = min(self.plan.longest_deadline_s(peer), LONGEST_CONNECT_S)
+            start_s = time.perf_counter()
             reason = self.transport.probe(peer, timeout_s, patient=False)
-            if reason is not None:
+            # Who has not answered yet may be a host that is well, on a machine that is busy; a
+            # request finds out by its deadline.
+            if reason is not None and time.perf_counter() < start_s + timeout_s:
                 self.health.mark_down(peer, reason)
 
     def close(self) -> None:
@@ -89,7 +94,7 @@ class Host:
 
 
 def message_limit_bytes(manifest: Manifest) -> int:
-    """The largest message that the calls of a plan may need, with room for dynamic shapes."""
+    """The largest message that calls and pushes may need, with room for dynamic shapes."""
     largest = max(
         sum(
             math.prod(spec.planned_shape) * element_bits(spec.dtype) // 8
@@ -97,8 +102,10 @@ def message_limit_bytes(manifest: Manifest) -> int:
             if spec.planned_shape is not None
         )
         for plan in manifest.plans
-        for call in plan.calls
-        for names in (call.inputs, call.outputs)
+        for names in (
+            *(names for call in plan.calls for names in (call.inputs, call.outputs)),
+            *(push.tensors for push in pushes_of(plan)),
+        )
     )
     wanted = max(SMALLEST_MESSAGE_LIMIT_BYTES, 4 * largest)
     return min(wanted, LARGEST_MESSAGE_LIMIT_BYTES)
@@ -121,12 +128,17 @@ def _peer_addresses(bundle: Bundle, plan: HostPlan, given: Mapping[str, str]) ->
                 f"{unknown_name('host', name, bundle.manifest.hosts)}"
             )
     addresses: dict[str, str] = {}
-    for peer in plan.peers:
+    for peer in dict.fromkeys((*plan.peers, *plan.pushed_to)):
         address = given.get(peer) or bundle.manifest.hosts[peer].address
         if address is None:
             raise UsageError(
-                f"host {peer!r} has no address; give one (NAME=HOST:PORT), or write it as "
-                f"address in the topology, or run all hosts on this machine with --local"
+                f"host {peer!r} has no address{_why_needed(plan, peer)}; give one "
+                "(NAME=HOST:PORT), or write it as address in the topology, or run all hosts on "
+                "this machine with --local"
             )
         addresses[peer] = address
     return addresses
+
+
+def _why_needed(plan: HostPlan, peer: str) -> str:
+    return "" if peer in plan.peers else f", and host {plan.host!r} sends it tensors directly"

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from partc.bundle.manifest import CallEntry, SegmentEntry, TensorSpec, TransferEntry
+from collections.abc import Iterator
+
+from partc.bundle.exchanges import pushes_of
+from partc.bundle.manifest import CallEntry, SegmentEntry, StepEntry, TensorSpec, TransferEntry
 from partc.bundle.reader import Bundle
 from partc.codecs import NONE
 from partc.errors import BundleError
@@ -19,6 +22,8 @@ class HostPlan:
         peers: the hosts that it calls itself.
         segments: all segments of all plans, by id.
         root_call: the request itself, by the chosen plan.
+        pushed_here: what other hosts push to this one, by id.
+        pushed_to: the hosts that it pushes to.
     """
 
     def __init__(self, bundle: Bundle, host: str, deadline_s: float | None = None) -> None:
@@ -39,15 +44,60 @@ class HostPlan:
         self.tensors: dict[str, TensorSpec] = bundle.manifest.tensors
         self.root_call = plans[0].calls[0]
         self._producer = [{t: s.id for s in plan.segments for t in s.outputs} for plan in plans]
+        pushes = [push for plan in plans for push in pushes_of(plan)]
+        self.pushed_here = {push.id: push for push in pushes if push.receiver == host}
+        self.pushed_to = tuple(
+            dict.fromkeys(push.receiver for push in pushes if push.sender == host)
+        )
+        self._serial_s = [
+            sum(each.predicted_s for each in (*plan.segments, *plan.transfers)) for plan in plans
+        ]
+        self._behind = {call: frozenset(self._hosts_behind(call)) for call in self._all_calls}
+        self._awaited = {call: frozenset(self._all_awaited(call)) for call in self._all_calls}
+        self._partners = {call: self._all_partners(call) for call in self._all_calls}
         self._transfers = [
             {(t.tensor, t.sender, t.receiver): t for t in plan.transfers} for plan in plans
         ]
         self._deadlines_s = {call: self._own_deadline_s(call) for call in self._all_calls}
 
     def is_alone(self, call_id: str) -> bool:
-        """Whether this host carries out no other call of the same request."""
+        """Whether this host carries out no other call of the same request, and awaits nothing."""
         number = self._plan_of[call_id]
-        return sum(self._plan_of[other] == number for other in self.calls) == 1
+        alone = sum(self._plan_of[other] == number for other in self.calls) == 1
+        return alone and not self._partners[call_id]
+
+    def hosts_behind(self, call_id: str) -> frozenset[str]:
+        """The hosts that take part in a call."""
+        return self._behind[call_id]
+
+    def awaited_from(self, call_id: str) -> frozenset[str]:
+        """The hosts whose tensors a call awaits, here or behind it, and that take no part in it."""
+        return self._awaited[call_id]
+
+    def partners(self, call_id: str) -> frozenset[str]:
+        """Those, and the hosts that it pushes to."""
+        return self._partners[call_id]
+
+    def _steps_of(self, call_id: str) -> Iterator[StepEntry]:
+        for step in self.call(call_id).steps:
+            yield step
+            if step.call is not None:
+                yield from self._steps_of(step.call)
+
+    def _hosts_behind(self, call_id: str) -> Iterator[str]:
+        yield self.call(call_id).host
+        for step in self._steps_of(call_id):
+            if step.call is not None:
+                yield self.call(step.call).host
+
+    def _all_awaited(self, call_id: str) -> Iterator[str]:
+        for step in self._steps_of(call_id):
+            if step.awaits is not None and step.awaits.peer not in self._behind[call_id]:
+                yield step.awaits.peer
+
+    def _all_partners(self, call_id: str) -> frozenset[str]:
+        pushed_to = {step.push.peer for step in self._steps_of(call_id) if step.push is not None}
+        return self._awaited[call_id] | (pushed_to - self._behind[call_id])
 
     def call(self, call_id: str) -> CallEntry:
         """A call of any plan."""
@@ -79,6 +129,10 @@ class HostPlan:
         call = self.call(call_id)
         return self._codecs_of(call_id, call.outputs, call.host, call.caller)
 
+    def codecs_of_push(self, call_id: str, receiver: str, tensors: list[str]) -> dict[str, str]:
+        """How what this host pushes during a call travels."""
+        return self._codecs_of(call_id, tensors, self.host, receiver)
+
     def _codecs_of(
         self, call_id: str, tensors: list[str], sender: str | None, receiver: str | None
     ) -> dict[str, str]:
@@ -97,7 +151,12 @@ class HostPlan:
         return 0.0 if transfer is None else transfer.predicted_s
 
     def predicted_s(self, call_id: str) -> float:
-        """Predicted time of a round trip with everything behind it."""
+        """Predicted time of a round trip with everything behind it.
+
+        Where it waits for other hosts, no more than everything that the plan does.
+        """
+        if self._awaited[call_id]:
+            return self._serial_s[self._plan_of[call_id]]
         call = self.call(call_id)
         caller = call.caller or call.host
         there = sum(self._transfer_s(call_id, t, caller, call.host) for t in call.inputs)
@@ -107,6 +166,7 @@ class HostPlan:
             if step.run is not None
             else self.predicted_s(str(step.call))
             for step in call.steps
+            if step.run is not None or step.call is not None
         )
         return there + inside + back
 

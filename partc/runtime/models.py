@@ -15,7 +15,7 @@ from partc.errors import HostUnreachableError, PartcError, RequestError
 from partc.runtime.checking import checked_tensors, shortened
 from partc.runtime.executor import Executor
 from partc.runtime.pacing import Pace
-from partc.runtime.transport import CallFailedError, FailureKind, Report
+from partc.runtime.transport import CallFailedError, FailureKind, GivingUp, Report
 from partc.suggest import unknown_name
 
 Array = np.ndarray[Any, np.dtype[Any]]
@@ -34,6 +34,7 @@ class ModelRequest:
         identity: of the bundle that the caller works with; empty when it does not say.
         time_left_s: after this the caller no longer waits; None when it does not say.
         codecs: how tensors travel; those not named travel as they are.
+        giving_up: says so when the caller no longer waits.
     """
 
     model: str
@@ -43,6 +44,7 @@ class ModelRequest:
     identity: str = ""
     time_left_s: float | None = None
     codecs: Mapping[str, str] = field(default_factory=dict)
+    giving_up: GivingUp | None = None
 
 
 @dataclass(frozen=True)
@@ -102,7 +104,7 @@ class HostedModels:
     @property
     def names(self) -> tuple[str, ...]:
         """Every model of this host."""
-        return (*self._plan.calls, *self._plan.entry.artefacts)
+        return (*self._plan.calls, *self._plan.pushed_here, *self._plan.entry.artefacts)
 
     def platform(self, model: str) -> str:
         """What a model runs on: ``partc``, or for a segment with an engine what it really is."""
@@ -120,6 +122,8 @@ class HostedModels:
         if model in self._plan.calls:
             call = self._plan.calls[model]
             return self._plan.specs(call.inputs), self._plan.specs(call.outputs)
+        if model in self._plan.pushed_here:
+            return self._plan.specs(list(self._plan.pushed_here[model].tensors)), []
         if model in self._plan.entry.artefacts:
             segment = self._plan.segments[model]
             return self._plan.specs(segment.inputs), self._plan.specs(segment.outputs)
@@ -150,15 +154,29 @@ class HostedModels:
             if request.identity:  # Of partc hosts alone: others expect plain tensors.
                 codecs = self._plan.codecs_back(request.model)
             reply = self.executor.handle(
-                request.model, self._request_id(request), tensors, request.time_left_s
+                request.model,
+                self._request_id(request),
+                tensors,
+                request.time_left_s,
+                request.giving_up,
             )
             found, report = reply.tensors, reply.report
+        elif request.model in self._plan.pushed_here:
+            self._take_push(request, tensors)
+            found, report = {}, Report()
         else:
             report = Report()
             segment = self._plan.segments[request.model]
             found = self.executor.run_segment(segment, tensors, report)
         answers = {name: found[name] for name in wanted}
         return ModelAnswer(request.model, request.request, answers, report, codecs)
+
+    def _take_push(self, request: ModelRequest, tensors: Mapping[str, Array]) -> None:
+        if not request.request:
+            raise RequestError(
+                f"push {request.model!r} belongs to a request; give the request's id"
+            )
+        self.executor.held.push(request.request, tensors)
 
     def _request_id(self, request: ModelRequest) -> str:
         if request.request:
@@ -181,6 +199,11 @@ def explain(error: Exception) -> tuple[FailureKind, str]:
         return FailureKind.ERROR, str(error)
     _log.error("a request failed unexpectedly", exc_info=error)
     return FailureKind.ERROR, f"the host failed unexpectedly: {type(error).__name__}: {error}"
+
+
+def blamed(error: Exception) -> str:
+    """The host whose fault a failure is, where it is neither the answering one's nor unknown."""
+    return (error.peer or "") if isinstance(error, CallFailedError) else ""
 
 
 def _wanted(requested: tuple[str, ...], outputs: list[TensorSpec]) -> tuple[str, ...]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Mapping
 from concurrent.futures import Future
 from dataclasses import dataclass, field
@@ -14,11 +15,15 @@ Array = np.ndarray[Any, np.dtype[Any]]
 
 
 class FailureKind(Enum):
-    """Why a call brought no answer. Only ``REFUSED`` is the fault of the request."""
+    """Why a call brought no answer. Only ``REFUSED`` is the fault of the request.
+
+    ``PEER`` is the fault of a further host, with which the called one exchanges tensors.
+    """
 
     UNREACHABLE = "unreachable"
     DEADLINE = "deadline"
     LOST_STATE = "lost-state"
+    PEER = "peer"
     OTHER_BUNDLE = "other-bundle"
     BUSY = "busy"
     ERROR = "error"
@@ -31,12 +36,18 @@ class FailureKind(Enum):
 
 
 class CallFailedError(Exception):
-    """A call brought no answer. ``reason`` is a clause such as "the connection was refused"."""
+    """A call brought no answer.
 
-    def __init__(self, kind: FailureKind, reason: str) -> None:
+    Attributes:
+        reason: a clause such as "the connection was refused".
+        peer: with ``PEER``, the host that is to blame, where that is known.
+    """
+
+    def __init__(self, kind: FailureKind, reason: str, peer: str | None = None) -> None:
         super().__init__(reason)
         self.kind = kind
         self.reason = reason
+        self.peer = peer
 
 
 @dataclass(frozen=True)
@@ -60,6 +71,18 @@ class CallTime:
     received_bytes: int
 
 
+@dataclass(frozen=True)
+class PushTime:
+    """One message from host to host beside the calls, until ``receiver`` said that it has it."""
+
+    push: str
+    sender: str
+    receiver: str
+    seconds: float
+    sent_bytes: int
+    received_bytes: int
+
+
 @dataclass
 class Report:
     """What happened on a host, and on the hosts behind it, while a call was carried out.
@@ -71,19 +94,22 @@ class Report:
     segments: list[SegmentTime] = field(default_factory=list)
     calls: list[CallTime] = field(default_factory=list)
     failures: list[str] = field(default_factory=list)
+    pushes: list[PushTime] = field(default_factory=list)
 
     def add(self, other: Report) -> None:
         """Append what a further host reports."""
         self.segments.extend(other.segments)
         self.calls.extend(other.calls)
         self.failures.extend(other.failures)
+        self.pushes.extend(other.pushes)
 
 
 @dataclass(frozen=True)
 class CallRequest:
-    """A call with the tensors that its host does not hold yet.
+    """A call with the tensors that its host does not hold yet, or a push.
 
     Attributes:
+        call: or the push's id.
         identity: of the bundle that the caller works with; the host refuses another one.
         time_left_s: after this the caller no longer waits.
         codecs: how the plan wants tensors to travel; those not named travel as they are.
@@ -118,8 +144,38 @@ class PendingCall:
     abandon: Callable[[], None]
 
 
+class GivingUp:
+    """Tells who carries out a call that its caller no longer waits for it."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._is_set = False
+        self._callbacks: list[Callable[[], None]] = []
+
+    @property
+    def is_set(self) -> bool:
+        """Whether the caller has given up."""
+        return self._is_set
+
+    def set(self) -> None:
+        """Say so."""
+        with self._lock:
+            self._is_set = True
+            callbacks, self._callbacks = self._callbacks, []
+        for callback in callbacks:
+            callback()
+
+    def then(self, callback: Callable[[], None]) -> None:
+        """Call ``callback`` when the caller gives up, at once where it has already."""
+        with self._lock:
+            if not self._is_set:
+                self._callbacks.append(callback)
+                return
+        callback()
+
+
 class Transport(Protocol):
-    """Carries calls to other hosts."""
+    """Carries calls and pushes to other hosts."""
 
     def start(self, host: str, request: CallRequest) -> PendingCall:
         """Send a call without waiting for its answer."""

@@ -166,7 +166,7 @@ def _plan(
         root=calls[0].host,
         segments=[_segment(segment) for segment in segments],
         transfers=[_transfer(transfer) for transfer in transfers],
-        calls=[_call(call) for call in calls],
+        calls=[call_entry(call) for call in calls],
     )
 
 
@@ -227,7 +227,8 @@ def _segment(segment: Segment) -> SegmentEntry:
     )
 
 
-def _call(call: Call) -> CallEntry:
+def call_entry(call: Call) -> CallEntry:
+    """A call as the manifest has it."""
     return CallEntry(
         id=call.id,
         host=call.host,

@@ -242,6 +242,12 @@ def _transfers(drawing: Drawing, tensors: Mapping[str, Tensor]) -> list[Transfer
             (call.outputs, (call.host, call.caller)),
         )
         for name in names
+    ] + [
+        (name, call.host, step.push.peer)
+        for call in drawing.calls
+        for step in call.steps
+        if step.push is not None
+        for name in step.push.tensors
     ]
     entries: list[TransferEntry] = []
     for name, sender, receiver in moved:

@@ -33,6 +33,7 @@ _KIND_OF_STATUS = {
     grpc.StatusCode.DEADLINE_EXCEEDED: FailureKind.DEADLINE,
     grpc.StatusCode.INVALID_ARGUMENT: FailureKind.REFUSED,
     grpc.StatusCode.FAILED_PRECONDITION: FailureKind.LOST_STATE,
+    grpc.StatusCode.ABORTED: FailureKind.PEER,
     grpc.StatusCode.NOT_FOUND: FailureKind.OTHER_BUNDLE,
     grpc.StatusCode.RESOURCE_EXHAUSTED: FailureKind.BUSY,
 }

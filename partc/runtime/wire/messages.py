@@ -20,6 +20,7 @@ from partc.runtime.transport import (
     CallFailedError,
     CallTime,
     FailureKind,
+    PushTime,
     Report,
     SegmentTime,
 )
@@ -32,6 +33,7 @@ Buffer = bytes | memoryview
 _IDENTITY = "partc_bundle"
 _REPORT = "partc_report"
 _FAILURE = "partc_failure"
+_BLAMED = "partc_failed_host"
 _CODEC = "partc_codec"
 _TIMEOUT_US = "timeout"
 
@@ -112,11 +114,15 @@ def encode_stream_answer(answer: ModelAnswer, pace: Pace = NATIVE) -> bytes:
     return b"".join([framing.length_delimited(_ANSWER_FIELD, size), *parts])
 
 
-def encode_stream_failure(label: tuple[str, str], kind: FailureKind, sentence: str) -> bytes:
+def encode_stream_failure(
+    label: tuple[str, str], kind: FailureKind, sentence: str, blamed: str = ""
+) -> bytes:
     """A serialised ModelStreamInferResponse that says why there is no answer."""
     response = pb.ModelStreamInferResponse(error_message=sentence)
     response.infer_response.model_name, response.infer_response.id = label
     response.infer_response.parameters[_FAILURE].string_param = kind.value
+    if blamed:
+        response.infer_response.parameters[_BLAMED].string_param = blamed
     return bytes(response.SerializeToString())
 
 
@@ -142,18 +148,21 @@ def decode_stream_answer(message: Buffer, pace: Pace = NATIVE) -> ModelAnswer:
     Raises:
         CallFailedError: it is not an answer, or says why there is none.
     """
+    blamed = ""
     try:
         rest, answer = framing.nested_field(message, _ANSWER_FIELD)
         failure = pb.ModelStreamInferResponse.FromString(rest).error_message
         if not failure:
             return decode_answer(answer, pace)
         header = pb.ModelInferResponse.FromString(bytes(answer))
+        if _BLAMED in header.parameters:
+            blamed = header.parameters[_BLAMED].string_param
         kind = FailureKind(header.parameters[_FAILURE].string_param)
     except (RequestError, DecodeError) as error:
         raise CallFailedError(FailureKind.ERROR, f"its answer is malformed: {error}") from error
     except ValueError:
         kind = FailureKind.ERROR
-    raise CallFailedError(kind, failure)
+    raise CallFailedError(kind, failure, blamed or None)
 
 
 def _parse(message_type: Any, message: Buffer, raw_field: int) -> tuple[Any, list[memoryview]]:
@@ -247,6 +256,10 @@ def _encode_report(report: Report) -> str:
                 for t in report.calls
             ],
             "failures": report.failures,
+            "pushes": [
+                [t.push, t.sender, t.receiver, t.seconds, t.sent_bytes, t.received_bytes]
+                for t in report.pushes
+            ],
         }
     )
 
@@ -263,6 +276,10 @@ def _decode_report(text: str) -> Report:
                 for c, f, h, t, out, back in data["calls"]
             ],
             failures=[str(sentence) for sentence in data["failures"]],
+            pushes=[
+                PushTime(str(p), str(f), str(h), float(t), int(out), int(back))
+                for p, f, h, t, out, back in data.get("pushes", ())
+            ],
         )
     except (ValueError, TypeError, KeyError, RecursionError, AttributeError) as error:
         raise RequestError(f"its report is not readable: {error}") from error

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
@@ -11,8 +12,8 @@ from tritonclient.grpc import service_pb2 as pb
 
 from partc.bundle.manifest import TensorSpec
 from partc.errors import PartcError
-from partc.runtime.models import HostedModels, ModelAnswer, Models, explain
-from partc.runtime.transport import CallFailedError, FailureKind
+from partc.runtime.models import HostedModels, ModelAnswer, Models, blamed, explain
+from partc.runtime.transport import CallFailedError, FailureKind, GivingUp
 from partc.runtime.wire.client import SERVICE
 from partc.runtime.wire.datatypes import datatype_of
 from partc.runtime.wire.messages import (
@@ -27,6 +28,7 @@ _STATUS_OF_KIND = {
     FailureKind.REFUSED: grpc.StatusCode.INVALID_ARGUMENT,
     FailureKind.OTHER_BUNDLE: grpc.StatusCode.NOT_FOUND,
     FailureKind.LOST_STATE: grpc.StatusCode.FAILED_PRECONDITION,
+    FailureKind.PEER: grpc.StatusCode.ABORTED,
     FailureKind.BUSY: grpc.StatusCode.RESOURCE_EXHAUSTED,
     FailureKind.DEADLINE: grpc.StatusCode.DEADLINE_EXCEEDED,
 }
@@ -91,22 +93,47 @@ class InferenceService:
 
     def _infer(self, message: bytes, context: Any) -> bytes | None:
         try:
-            return encode_answer(self._answer(message), self._models.pace)
+            answer = self._answer(message, _Caller(context).waits())
+            return encode_answer(answer, self._models.pace)
         except Exception as error:
             kind, sentence = explain(error)
         context.abort(status_of(kind), sentence)
         return None
 
-    def _answer(self, message: bytes) -> ModelAnswer:
-        return self._models.answer(decode_request(message, self._models.pace))
+    def _answer(self, message: bytes, giving_up: GivingUp) -> ModelAnswer:
+        request = decode_request(message, self._models.pace)
+        return self._models.answer(replace(request, giving_up=giving_up))
 
     def _infer_stream(self, messages: Iterator[bytes], context: Any) -> Iterator[bytes]:
+        caller = _Caller(context)
         for message in messages:
             try:
-                answer = encode_stream_answer(self._answer(message), self._models.pace)
+                found = self._answer(message, caller.waits())
+                answer = encode_stream_answer(found, self._models.pace)
             except Exception as error:
-                answer = encode_stream_failure(request_label(message), *explain(error))
+                label = request_label(message)
+                answer = encode_stream_failure(label, *explain(error), blamed(error))
             yield answer
+
+
+class _Caller:
+    """Whoever made a call of gRPC, which may bring many requests, one at a time."""
+
+    def __init__(self, context: Any) -> None:
+        self._context = context
+        self._now: GivingUp | None = None
+        context.add_callback(self._is_gone)
+
+    def waits(self) -> GivingUp:
+        """For the next request: says so when the caller is gone."""
+        self._now = giving_up = GivingUp()
+        if not self._context.is_active():
+            giving_up.set()
+        return giving_up
+
+    def _is_gone(self) -> None:
+        if self._now is not None:
+            self._now.set()
 
 
 def status_of(kind: FailureKind) -> grpc.StatusCode:
