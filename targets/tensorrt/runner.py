@@ -109,15 +109,15 @@ class EngineRunner:
             raise TargetError(
                 f"{self._title} has no room to run the engine: {sentence(self._logger.errors)}"
             )
-        engine = self._engine
-        for index in range(engine.num_io_tensors):
-            name = engine.get_tensor_name(index)
-            kind = engine.get_tensor_dtype(name).name
+        loaded = self._engine
+        for index in range(loaded.num_io_tensors):
+            name = loaded.get_tensor_name(index)
+            kind = loaded.get_tensor_dtype(name).name
             if kind not in _TYPES:
                 raise TargetError(f"tensor {name!r} of the engine has type {kind}")
-            is_input = engine.get_tensor_mode(name) == trt.TensorIOMode.INPUT
+            is_input = loaded.get_tensor_mode(name) == trt.TensorIOMode.INPUT
             tensors = self._inputs if is_input else self._outputs
-            shape = tuple(engine.get_tensor_shape(name))
+            shape = tuple(loaded.get_tensor_shape(name))
             tensors[name] = _Tensor(name, _numpy_type(_TYPES[kind]), shape)
 
     @property

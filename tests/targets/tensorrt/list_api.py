@@ -32,11 +32,12 @@ FUNCTIONS = (
     "initLibNvInferPlugins",
 )
 CLASSES = (
-    "Builder", "BuilderFlag", "DataType", "DeviceType", "EngineInspector", "HardwareCompatibilityLevel",
-    "IBuilderConfig", "ICudaEngine", "IExecutionContext", "ILogger", "INetworkDefinition",
-    "IOptimizationProfile", "IProfiler", "IProgressMonitor", "ITensor", "ITimingCache",
-    "LayerInformationFormat", "MemoryPoolType", "NetworkDefinitionCreationFlag", "OnnxParser",
-    "ParserError", "ProfilingVerbosity", "Runtime", "Severity", "TensorIOMode", "TensorLocation",
+    "Builder", "BuilderFlag", "DataType", "DeviceType", "EngineInspector",
+    "HardwareCompatibilityLevel", "IBuilderConfig", "ICudaEngine", "IExecutionContext",
+    "ILogger", "INetworkDefinition", "IOptimizationProfile", "IProfiler", "IProgressMonitor",
+    "ITensor", "ITimingCache", "LayerInformationFormat", "MemoryPoolType",
+    "NetworkDefinitionCreationFlag", "OnnxParser", "ParserError", "ProfilingVerbosity",
+    "Runtime", "Severity", "TensorIOMode", "TensorLocation",
 )  # fmt: skip
 LISTING = f"""
 import json, sys
