@@ -6,10 +6,10 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from partc.optimizer.horizontal.rows import Floats, Integers
+from partc.optimizer.horizontal.rows import Floats
 
 if TYPE_CHECKING:
-    from partc.optimizer.horizontal.model import HorizontalModel, Sent
+    from partc.optimizer.horizontal.model import HorizontalModel
 
 _ROW_SIZE = 1000.0
 
@@ -59,21 +59,13 @@ class _Usage:
         self.problem = model.problem
 
     def loads(self) -> dict[str, Floats]:
-        """By host and link direction (or bus port)."""
+        """By host, and by all that messages occupy."""
         loads = {name: self._empty() for name in self.problem.host_names}
         for host, columns, seconds in self.model.compute:
             np.add.at(loads[host], columns, seconds)
-        bus = self.problem.bus
         for sent in self.model.sent:
-            for sender, receiver, put_s, take_s in self._hops(sent):
-                if bus is None:
-                    ports = self.model.routes.ports(sender, receiver)
-                    for name in (f"{sender}->{receiver}", *ports):
-                        self._add(loads, name, sent.columns, put_s)
-                else:
-                    port = "" if bus.serial else ":bus"
-                    self._add(loads, f"{sender}{port}", sent.columns, put_s)
-                    self._add(loads, f"{receiver}{port}", sent.columns, take_s)
+            for name in sent.leg.loads:
+                np.add.at(loads.setdefault(name, self._empty()), sent.columns, sent.seconds)
         return loads
 
     def energy_j(self, name: str) -> Floats:
@@ -86,44 +78,11 @@ class _Usage:
             if where == name:
                 np.add.at(total, columns, seconds * (host.power_active_w - host.power_idle_w))
         for sent in self.model.sent:
-            for sender, receiver, put_s, take_s in self._hops(sent):
-                on_link = put_s + take_s if self.problem.bus is None else None
-                if sender == name:
-                    seconds = put_s if on_link is None else on_link
-                    np.add.at(total, sent.columns, seconds * sending_w)
-                if receiver == name:
-                    seconds = take_s if on_link is None else on_link
-                    np.add.at(total, sent.columns, seconds * receiving_w)
+            if sent.leg.sender == name:
+                np.add.at(total, sent.columns, sent.seconds * sending_w)
+            if sent.leg.receiver == name:
+                np.add.at(total, sent.columns, sent.seconds * receiving_w)
         return total
-
-    def _hops(self, sent: Sent) -> list[tuple[str, str, Floats, Floats]]:
-        """Each hop with its seconds; on a bus, putting and taking apart."""
-        tensor = None
-        if sent.tensor is not None:
-            tensor = self.problem.vertical.tensor_by_name[sent.tensor]
-        if self.problem.bus is None:
-            hops = []
-            for hop in self.model.routes.path(sent.source, sent.destination):
-                per_byte, fixed = self.model.routes.hop_price(hop)
-                if tensor is not None:
-                    fixed = 0.0 if tensor.shares_message else fixed
-                    fixed += tensor.extra_s.get(hop[1], 0.0)
-                seconds = sent.bytes * per_byte + fixed
-                hops.append((*hop, seconds, np.zeros_like(seconds)))
-            return hops
-        ends = []
-        for name in (sent.source, sent.destination):
-            host = next(each for each in self.problem.hosts if each.name == name)
-            fixed = host.bus_latency_s
-            if tensor is not None and tensor.shares_message:
-                fixed = 0.0
-            ends.append(sent.bytes * (host.bus_seconds_per_byte or 0.0) + fixed)
-        if tensor is not None:
-            ends[1] = ends[1] + tensor.extra_s.get(sent.destination, 0.0)
-        return [(sent.source, sent.destination, ends[0], ends[1])]
-
-    def _add(self, loads: dict[str, Floats], name: str, columns: Integers, seconds: Floats) -> None:
-        np.add.at(loads.setdefault(name, self._empty()), columns, seconds)
 
     def _empty(self) -> Floats:
         return np.zeros(self.model.rows.columns)

@@ -6,7 +6,6 @@ import math
 from typing import TYPE_CHECKING
 
 from partc.errors import UsageError
-from partc.optimizer.problem import Link, Problem
 from partc.suggest import unknown_name
 
 if TYPE_CHECKING:
@@ -45,52 +44,6 @@ def check_horizontal(problem: HorizontalProblem) -> None:
         _check_arc(problem, arc, f"arcs[{number}]")
     _check_gathers(problem)
     _ = problem.range_ops  # refuses ranges that are not closed
-
-
-def vertical_part(problem: HorizontalProblem) -> Problem:
-    """Everything but the arcs, with a spanning tree of the links.
-
-    Raises:
-        UsageError: it is no placement problem.
-    """
-    return Problem(
-        objective=problem.objective,
-        hosts=problem.hosts,
-        links=_spanning_tree(problem),
-        bus=problem.bus,
-        ops=problem.ops,
-        tensors=problem.tensors,
-        weights=problem.weights,
-        inputs=problem.inputs,
-        outputs=problem.outputs,
-        constraints=problem.constraints,
-        energy_hosts=problem.energy_hosts,
-    )
-
-
-def _spanning_tree(problem: HorizontalProblem) -> tuple[Link, ...]:
-    """The links without those that close a ring; which ones does not matter."""
-    group = {host.name: host.name for host in problem.hosts}
-
-    def root(name: str) -> str:
-        while group[name] != name:
-            name = group[name]
-        return name
-
-    tree: list[Link] = []
-    seen: set[frozenset[str]] = set()
-    for link in problem.links:
-        a, b = link.between
-        known = a in group and b in group and a != b
-        if known and frozenset((a, b)) in seen:
-            raise UsageError(f"Two links join hosts {a!r} and {b!r}; leave one out.")
-        seen.add(frozenset((a, b)))
-        if known and root(a) == root(b):
-            continue
-        if known:
-            group[root(a)] = root(b)
-        tree.append(link)  # what is wrong with it is said by the placement problem
-    return tuple(tree)
 
 
 def _check_tiling(problem: HorizontalProblem, tiling: Tiling) -> None:

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 from partc.errors import UsageError
 from partc.optimizer.horizontal.problem import Arc, HorizontalProblem
-from partc.optimizer.horizontal.routes import HorizontalRoutes
+from partc.optimizer.horizontal.routes import HorizontalRoutes, Leg
 from partc.optimizer.horizontal.solution import HorizontalPlan, Message, TiledRange
 from partc.optimizer.problem import Host
 from partc.suggest import unknown_name
@@ -102,7 +102,7 @@ class _Evaluator:
             for work in stage.work:
                 busy_s[work.host] += work.seconds
         messages = tuple(message for stage in self.stages for message in stage.messages)
-        loads, sending_s, receiving_s = self._traffic(messages, busy_s)
+        loads, sending_s, receiving_s = self._traffic(busy_s)
         energy_j = {
             name: host.power_active_w * busy_s[name]
             + host.power_idle_w * (latency_s - busy_s[name])
@@ -173,6 +173,8 @@ class _Evaluator:
         for tensor, home in self.problem.inputs.items():
             self.arrived[tensor] = {home}
         self.home = dict(self.problem.inputs)
+        self.gone: set[tuple[str, Leg]] = set()
+        self.traffic: list[tuple[Leg, float]] = []
         begun: set[TiledRange] = set()
         for op in self.graph.ordered_ops:
             if op.name in self.arc_of_op:
@@ -208,11 +210,36 @@ class _Evaluator:
                 for sender, size in parts
                 if sender != host and size > 0
             ]
+            seconds = self._together_s(messages)
         else:
-            size = self.graph.tensor_by_name[tensor].size_bytes
-            messages = [self._message(tensor, self.home[tensor], host, size, "whole")]
+            messages = self._send_whole(tensor, host)
+            seconds = math.fsum(message.seconds for message in messages)
         self._move(tensor, messages)
-        self.stages.append(Stage(tensor, tuple(messages), (), self._together_s(messages)))
+        self.stages.append(Stage(tensor, tuple(messages), (), seconds))
+
+    def _send_whole(self, tensor: str, host: str) -> list[Message]:
+        """Leg after leg, less those that it has gone before; on a bus, one message."""
+        data = self.graph.tensor_by_name[tensor]
+        home = self.home[tensor]
+        messages = []
+        seconds = 0.0
+        for leg in self.routes.legs(home, host):
+            gone = (tensor, leg) in self.gone
+            if not gone:
+                self.gone.add((tensor, leg))
+                leg_s = leg.seconds(data.size_bytes, data)
+                self.traffic.append((leg, leg_s))
+                seconds += leg_s
+            if leg.receiver is None:
+                continue
+            self.arrived[tensor].add(leg.receiver)
+            if not gone:
+                sender = leg.sender or home
+                messages.append(
+                    Message(tensor, sender, leg.receiver, data.size_bytes, "whole", seconds)
+                )
+            seconds = 0.0
+        return messages
 
     def _run_arc(self, tiles: TiledRange, arc: Arc) -> None:
         hosts = self.problem.tiling_by_name[arc.tiling].hosts
@@ -246,32 +273,10 @@ class _Evaluator:
     def _message(
         self, tensor: str, source: str, destination: str, size_bytes: float, kind: str
     ) -> Message:
-        seconds = math.fsum(
-            put_s + take_s
-            for _, _, put_s, take_s in self._hops(tensor, source, destination, size_bytes, kind)
-        )
+        legs = [(leg, leg.seconds(size_bytes)) for leg in self.routes.legs(source, destination)]
+        self.traffic += legs
+        seconds = math.fsum(leg_s for _, leg_s in legs)
         return Message(tensor, source, destination, size_bytes, kind, seconds)
-
-    def _hops(
-        self, tensor: str, source: str, destination: str, size_bytes: float, kind: str
-    ) -> list[tuple[str, str, float, float]]:
-        """Sender, receiver and seconds of each hop; on a bus, putting and taking apart."""
-        data = self.graph.tensor_by_name[tensor]
-        whole = kind == "whole"
-        hops = []
-        for sender, receiver in self.routes.path(source, destination):
-            extra_s = data.extra_s.get(receiver, 0.0) if whole else 0.0
-            if self.problem.bus is None:
-                per_byte, fixed = self.routes.hop_price((sender, receiver))
-                fixed = 0.0 if whole and data.shares_message else fixed
-                hops.append((sender, receiver, size_bytes * per_byte + fixed + extra_s, 0.0))
-                continue
-            ends = []
-            for host in (self.hosts[sender], self.hosts[receiver]):
-                fixed = 0.0 if whole and data.shares_message else host.bus_latency_s
-                ends.append(size_bytes * (host.bus_seconds_per_byte or 0.0) + fixed)
-            hops.append((sender, receiver, ends[0], ends[1] + extra_s))
-        return hops
 
     def _together_s(self, messages: list[Message]) -> float:
         """Until all have arrived; those that share a medium go one after another."""
@@ -298,28 +303,19 @@ class _Evaluator:
     # Sums
 
     def _traffic(
-        self, messages: tuple[Message, ...], busy_s: dict[str, float]
+        self, busy_s: dict[str, float]
     ) -> tuple[dict[str, float], dict[str, float], dict[str, float]]:
         """Loads, and seconds that each host sends and receives."""
         loads = dict(busy_s)
         sending_s = dict.fromkeys(self.hosts, 0.0)
         receiving_s = dict.fromkeys(self.hosts, 0.0)
-        bus = self.problem.bus
-        for message in messages:
-            for sender, receiver, put_s, take_s in self._hops(
-                message.tensor, message.source, message.destination, message.bytes, message.kind
-            ):
-                if bus is None:
-                    for name in (f"{sender}->{receiver}", *self.routes.ports(sender, receiver)):
-                        loads[name] = loads.get(name, 0.0) + put_s
-                    sending_s[sender] += put_s
-                    receiving_s[receiver] += put_s
-                    continue
-                for host, seconds in ((sender, put_s), (receiver, take_s)):
-                    port = host if bus.serial else f"{host}:bus"
-                    loads[port] = loads.get(port, 0.0) + seconds
-                sending_s[sender] += put_s
-                receiving_s[receiver] += take_s
+        for leg, seconds in self.traffic:
+            for name in leg.loads:
+                loads[name] = loads.get(name, 0.0) + seconds
+            if leg.sender is not None:
+                sending_s[leg.sender] += seconds
+            if leg.receiver is not None:
+                receiving_s[leg.receiver] += seconds
         return loads, sending_s, receiving_s
 
     def _memory_bytes(self, host: str) -> float:

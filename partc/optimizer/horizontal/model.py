@@ -14,25 +14,20 @@ import numpy.typing as npt
 
 from partc.optimizer.horizontal.budgets import limit_and_price
 from partc.optimizer.horizontal.holding import hold_weights
-from partc.optimizer.horizontal.pricing import Options, Pair, arc_options
+from partc.optimizer.horizontal.pricing import Options, arc_options
 from partc.optimizer.horizontal.problem import HorizontalProblem
-from partc.optimizer.horizontal.routes import HorizontalRoutes
+from partc.optimizer.horizontal.routes import HorizontalRoutes, Leg
 from partc.optimizer.horizontal.rows import Floats, Integers, Rows
 from partc.optimizer.horizontal.serving import serve_readers
 
 
 @dataclass(frozen=True)
 class Sent:
-    """Columns that put messages on the way from one host to another.
+    """Columns that put messages on one leg, and the seconds of each."""
 
-    `tensor` names one that travels whole; None are tiles.
-    """
-
-    source: str
-    destination: str
+    leg: Leg
     columns: Integers
-    bytes: Floats
-    tensor: str | None = None
+    seconds: Floats
 
 
 class HorizontalModel:
@@ -155,15 +150,15 @@ class HorizontalModel:
         for tile, host in enumerate(options.tiling.hosts):
             self.compute.append((host, columns, options.tile_s[kept, tile]))
         for number, pair in enumerate(options.traffic.pairs):
-            self.send(pair, columns, options.traffic.bytes[kept, number])
+            sent_bytes = options.traffic.bytes[kept, number]
+            real = sent_bytes > 0
+            for leg in self.routes.legs(*pair) if real.any() else ():
+                seconds = sent_bytes[real] * leg.seconds_per_byte + leg.fixed_s
+                self.sent.append(Sent(leg, columns[real], seconds))
 
-    def send(
-        self, pair: Pair, columns: Integers, sent_bytes: Floats, tensor: str | None = None
-    ) -> None:
-        """Note messages that columns put on the way, for loads and energy."""
-        real = np.ones(len(columns), dtype=bool) if tensor is not None else sent_bytes > 0
-        if real.any():
-            self.sent.append(Sent(*pair, columns[real], sent_bytes[real], tensor))
+    def send(self, leg: Leg, column: int, seconds: float) -> None:
+        """Note one message of one column, for loads and energy."""
+        self.sent.append(Sent(leg, np.array([column]), np.array([seconds])))
 
     def _banned(self) -> list[set[str]]:
         """For each range, hosts that must have no tile of it."""

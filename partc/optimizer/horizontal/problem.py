@@ -87,9 +87,8 @@ class Gather(_Data):
 class HorizontalProblem(_Data):
     """A placement problem in which ranges of ops may be tiled over several hosts.
 
-    Hosts, ops, tensors, weights, inputs, outputs and constraints are those of `Problem`, with
-    these differences: links may form any connected graph, a whole tensor goes from where it arises
-    to each reader by itself, and there are no codecs.
+    Hosts, links, routes, ops, tensors, weights, inputs, outputs and constraints are those of
+    `Problem`; there are no codecs. Parts of tensors take the same ways as whole ones.
 
     Attributes:
         shared_ports: hosts that send one message at a time and receive one at a time over all
@@ -103,6 +102,7 @@ class HorizontalProblem(_Data):
     hosts: tuple[Host, ...] = Field(min_length=1)
     links: tuple[Link, ...] = ()
     bus: Bus | None = None
+    routes: tuple[tuple[Name, ...], ...] = ()
     ops: tuple[Op, ...]
     tensors: tuple[Tensor, ...] = ()
     weights: tuple[Weight, ...] = ()
@@ -169,14 +169,21 @@ class HorizontalProblem(_Data):
 
     @cached_property
     def vertical(self) -> Problem:
-        """Ops and tensors as a placement problem without arcs.
-
-        Its links are a spanning tree of these, so it answers questions about the graph of ops, and
-        none about what transfers cost.
-        """
-        from partc.optimizer.horizontal.checking import vertical_part
-
-        return vertical_part(self)
+        """The placement problem that is left without arcs."""
+        return Problem(
+            objective=self.objective,
+            hosts=self.hosts,
+            links=self.links,
+            bus=self.bus,
+            routes=self.routes,
+            ops=self.ops,
+            tensors=self.tensors,
+            weights=self.weights,
+            inputs=self.inputs,
+            outputs=self.outputs,
+            constraints=self.constraints,
+            energy_hosts=self.energy_hosts,
+        )
 
     @property
     def host_names(self) -> tuple[str, ...]:

@@ -8,12 +8,14 @@ whole model is one network flow and its relaxation integral.
 
 from __future__ import annotations
 
+from collections.abc import Hashable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from partc.optimizer.horizontal.pricing import Pair, gather_seconds
+from partc.optimizer.horizontal.pricing import gather_seconds
+from partc.optimizer.horizontal.routes import Leg
 from partc.optimizer.horizontal.rows import Integers
 from partc.optimizer.problem import Op, Tensor
 
@@ -30,11 +32,14 @@ class Mass:
 
 
 @dataclass(frozen=True)
-class _Way:
-    """From an origin to a host: seconds, and bytes between pairs of hosts."""
+class _Part:
+    """A part of a way that is paid once, whoever uses it: its seconds, and of each leg."""
 
     seconds: float
-    messages: tuple[tuple[Pair, float], ...]
+    legs: tuple[tuple[Leg, float], ...]
+
+
+_Way = dict[Hashable, _Part]
 
 
 def serve_readers(model: HorizontalModel) -> None:
@@ -80,9 +85,15 @@ class _Serving:
             ways = gather_seconds(self.problem, self.model.routes, tensors, tiling)
             for host, (seconds, traffic) in ways.items():
                 for row, tensor in enumerate(tensors):
-                    messages = zip(traffic.pairs, traffic.bytes[row].tolist(), strict=True)
-                    sent = tuple((pair, size) for pair, size in messages if size > 0)
-                    found[tensor, name, host] = _Way(float(seconds[row]), sent)
+                    sizes = zip(traffic.pairs, traffic.bytes[row].tolist(), strict=True)
+                    legs = tuple(
+                        (leg, leg.seconds(size))
+                        for pair, size in sizes
+                        if size > 0
+                        for leg in self.model.routes.legs(*pair)
+                    )
+                    way: _Way = {host: _Part(float(seconds[row]), legs)} if legs else {}
+                    found[tensor, name, host] = way
         return found
 
     def _serve(self, tensor: Tensor) -> None:
@@ -100,20 +111,49 @@ class _Serving:
             if (way := self._way(tensor, origin, host)) is not None
         }
         # With one reader, what serves it is paid for itself.
-        prices = {key: way.seconds if len(readers) == 1 else 0.0 for key, way in ways.items()}
+        alone = len(readers) == 1
+        prices = {
+            key: sum(part.seconds for part in way.values()) if alone else 0.0
+            for key, way in ways.items()
+        }
         served = [self._transport(origins, whole, tiled, prices) for whole, tiled in wanted]
-        for key, way in ways.items():
-            columns = [columns[key] for columns in served if key in columns]
-            if not way.messages:
-                continue
-            paid = columns[0]
-            if len(readers) > 1:
-                paid = self.rows.add_column(way.seconds)
-                for column in columns:
-                    self.rows.add_row({paid: 1.0, column: -1.0}, 0.0, np.inf)
-            whole_tensor = None if key[0] in self.problem.tiling_by_name else tensor.name
-            for pair, size_bytes in way.messages:
-                self.model.send(pair, np.array([paid]), np.array([size_bytes]), whole_tensor)
+        if alone:
+            for key, column in served[0].items():
+                for part in ways[key].values():
+                    self._note(part, column)
+        else:
+            for origin in origins:
+                self._pay_once(origin, ways, served)
+
+    def _pay_once(
+        self,
+        origin: str,
+        ways: dict[tuple[str, str], _Way],
+        served: list[dict[tuple[str, str], int]],
+    ) -> None:
+        """A column per part of the ways from an origin: 1 where any reader is served over it."""
+        parts = {
+            key: part
+            for (start, _), way in ways.items()
+            if start == origin
+            for key, part in way.items()
+        }
+        for key, part in parts.items():
+            paid = self.rows.add_column(part.seconds)
+            self._note(part, paid)
+            for columns in served:
+                users = [
+                    column
+                    for way, column in columns.items()
+                    if way[0] == origin and key in ways[way]
+                ]
+                if users:
+                    terms = {paid: 1.0} | dict.fromkeys(users, -1.0)
+                    self.rows.add_row(terms, 0.0, np.inf)
+
+    def _note(self, part: _Part, column: int) -> None:
+        for leg, seconds in part.legs:
+            self.model.send(leg, column, seconds)
 
     def _origins(self, tensor: str) -> dict[str, Mass]:
         """By host and tiling, how much of the tensor arises there."""
@@ -166,17 +206,12 @@ class _Serving:
         """How the tensor gets from where it arises to a host; None where it must not."""
         if origin in self.problem.tiling_by_name:
             way = self.gathers[tensor.name, origin, host]
-        elif origin == host:
-            way = _Way(0.0, ())
         else:
-            seconds = 0.0
-            for hop in self.model.routes.path(origin, host):
-                per_byte, fixed = self.model.routes.hop_price(hop)
-                seconds += tensor.size_bytes * per_byte + tensor.extra_s.get(hop[1], 0.0)
-                seconds += 0.0 if tensor.shares_message else fixed
-            way = _Way(seconds, (((origin, host), tensor.size_bytes),))
-        local = tensor.name in self.problem.constraints.keep_local
-        return None if local and way.messages else way
+            way = {}
+            for leg in self.model.routes.legs(origin, host):
+                seconds = leg.seconds(tensor.size_bytes, tensor)
+                way[leg] = _Part(seconds, ((leg, seconds),))
+        return None if way and tensor.name in self.problem.constraints.keep_local else way
 
     def _transport(
         self,

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from partc.optimizer.horizontal.evaluation import evaluate_horizontal
 from partc.optimizer.horizontal.problem import HorizontalProblem
-from partc.optimizer.horizontal.routes import HorizontalRoutes
+from partc.optimizer.horizontal.routes import HorizontalRoutes, Leg
 from partc.optimizer.horizontal.solution import HorizontalPlan, TiledRange
 from partc.optimizer.simulation import Simulation, Step, Task, run_tasks
 
@@ -63,6 +63,7 @@ class _Tasks:
         self.tile_of: dict[tuple[str, str], Task] = {}  # by exit and host
         self.tiled_as: dict[str, str] = {}
         self.home = dict(problem.inputs)
+        self.gone: dict[tuple[str, Leg], Task] = {}
 
     def all(self) -> list[Task]:
         """Every task, in an order in which one could do them."""
@@ -104,10 +105,7 @@ class _Tasks:
         elif self.home[tensor] == host:
             arrived = ()
         else:
-            source = self.home[tensor]
-            size_bytes = self.problem.vertical.tensor_by_name[tensor].size_bytes
-            before = self.arrived.get((tensor, source), ())
-            arrived = (self._send(tensor, source, host, size_bytes, "whole", before),)
+            arrived = self._send_whole(tensor, host)
         self.arrived[tensor, host] = arrived
         return arrived
 
@@ -155,28 +153,28 @@ class _Tasks:
             self.tile_of[arc.exit, host] = self._task(name, host, seconds, tuple(needed))
         self.tiled_as[arc.exit] = arc.tiling
 
+    def _send_whole(self, tensor: str, host: str) -> Before:
+        """Leg after leg; what it has gone before it need not go again."""
+        data = self.problem.vertical.tensor_by_name[tensor]
+        source = self.home[tensor]
+        before = self.arrived.get((tensor, source), ())
+        for leg in self.routes.legs(source, host):
+            if (tensor, leg) not in self.gone:
+                seconds = leg.seconds(data.size_bytes, data)
+                self.gone[tensor, leg] = self._on(leg, f"whole {tensor}", seconds, before)
+            before = (self.gone[tensor, leg],)
+            if leg.receiver is not None:
+                self.arrived[tensor, leg.receiver] = before
+        return before
+
     def _send(
         self, tensor: str, source: str, to: str, size_bytes: float, kind: str, before: Before
     ) -> Task:
-        """Hop after hop; on a bus, put by the sender and then taken by the receiver."""
-        data = self.problem.vertical.tensor_by_name[tensor]
-        whole = kind == "whole"
-        label = f"{kind} {tensor}"
-        bus = self.problem.bus
-        if bus is None:
-            for hop in self.routes.path(source, to):
-                per_byte, fixed = self.routes.hop_price(hop)
-                seconds = size_bytes * per_byte + (0.0 if whole and data.shares_message else fixed)
-                seconds += data.extra_s.get(hop[1], 0.0) if whole else 0.0
-                # Of a link and the ports at its ends, the one that most else goes through.
-                resource = next(iter(self.routes.ports(*hop)), f"{hop[0]}->{hop[1]}")
-                before = (self._task(label, resource, seconds, before),)
-            return before[0]
-        for name in (source, to):
-            host = next(each for each in self.problem.hosts if each.name == name)
-            fixed = 0.0 if whole and data.shares_message else host.bus_latency_s
-            seconds = size_bytes * (host.bus_seconds_per_byte or 0.0) + fixed
-            seconds += data.extra_s.get(name, 0.0) if whole and name == to else 0.0
-            port = name if bus.serial else f"{name}:bus"
-            before = (self._task(label, port, seconds, before),)
+        for leg in self.routes.legs(source, to):
+            before = (self._on(leg, f"{kind} {tensor}", leg.seconds(size_bytes), before),)
         return before[0]
+
+    def _on(self, leg: Leg, what: str, seconds: float, before: Before) -> Task:
+        """On one thing at a time: of all that a leg occupies, what most else goes through."""
+        busiest = leg.loads[0] if len(leg.loads) == 1 else leg.loads[1]
+        return self._task(what, busiest, seconds, before)

@@ -225,6 +225,7 @@ def random_horizontal(
     data = horizontal_data(chain, slowdown, tilings, longest=longest)
     speeds_mbit = [1, 10, 100, 1000, 10_000]
     between = server_mbit if server_mbit is not None else generator.choice(speeds_mbit)
+    data["routes"] = [list(pair) for pair in itertools.permutations(names, 2)]
     data["links"] = mesh(
         names, generator.choice(speeds_mbit[1:]), between, generator.choice([0.0, 2e-4, 1e-3])
     )

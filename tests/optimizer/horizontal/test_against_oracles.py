@@ -12,6 +12,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from partc.errors import UsageError
+from partc.optimizer import evaluate, solve
 from partc.optimizer.horizontal import (
     HorizontalProblem,
     evaluate_horizontal,
@@ -68,6 +69,27 @@ def test_on_slow_links_nothing_tiles() -> None:
         hosts = [host["name"] for host in data["hosts"]]
         data["links"] = mesh(hosts, 0.05, 0.05, 2e-3)
         assert not solve_horizontal(HorizontalProblem.from_dict(data)).tiles
+
+
+@pytest.mark.parametrize("links", ["mesh", "star", "chain", "bus"])
+@pytest.mark.parametrize("objective", ["latency", "throughput"])
+def test_without_arcs_it_is_the_placement_problem(objective: str, links: str) -> None:
+    compared = 0
+    for seed in range(8):
+        data = random_graph(seed, blocks=3, links=links) | {"objective": objective}
+        if seed % 2:
+            CHANGES["memory"](data, random.Random(seed))
+        data.pop("shared_ports", None)
+        problem = HorizontalProblem.from_dict(data).untiled()
+        answer, expected = solve_horizontal(problem), solve(problem.vertical)
+        assert answer.status == expected.status
+        if expected.objective is not None:
+            compared += 1
+            assert answer.objective == pytest.approx(expected.objective, rel=2e-6)
+            assert evaluate(problem.vertical, answer.placement).objective == pytest.approx(
+                answer.objective
+            )
+    assert compared >= 4
 
 
 def _nothing(data: dict[str, Any], generator: random.Random) -> None:

@@ -26,6 +26,7 @@ def two_servers(seed: int) -> HorizontalProblem:
         del op["cost_s"]["device"]
     data["inputs"] = {"t0": "s0"}
     data["outputs"] = dict.fromkeys(data["outputs"], "s0")
+    del data["routes"]
     data["links"] = [
         {"between": ["s0", "s1"], "seconds_per_byte": [1.0, 1.0], "latency_s": [1e-4, 1e-4]},
         {"between": ["s0", "device"], "seconds_per_byte": [1.0, 1.0]},

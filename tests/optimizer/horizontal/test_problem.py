@@ -172,7 +172,7 @@ BAD: list[tuple[Callable[[dict[str, Any]], None], str]] = [
     (_set("gathers", 0, "tile_bytes", [1.0]), "tile_bytes has 1 values"),
     (_set("shared_ports", ["s3"]), "no host named 's3'"),
     (_set("links", []), "No links join host"),
-    (_set("links", 1, "between", ["s1", "device"]), "Two links join hosts"),
+    (_set("links", 1, "between", ["s1", "device"]), "are linked twice"),
     (_set("links", 1, "between", ["s1", "s1"]), "to itself"),
     (_set("links", 1, "between", ["s1", "s7"]), "no host named 's7'"),
     (_set("constraints", {"monotone": True}), "'monotone' cannot be kept with arcs"),
