@@ -113,6 +113,10 @@ class LocalDeployment:
         """Pass nothing on between two hosts, silently, until `mend_link`."""
         self._link(one, other).relay.tell("hang")
 
+    def set_bandwidth(self, one: str, other: str, bandwidth_mbit_s: float) -> None:
+        """Let the link of two hosts be faster or slower from now on, in both directions."""
+        self._link(one, other).relay.tell(f"bandwidth {bandwidth_mbit_s} {bandwidth_mbit_s}")
+
     def mend_link(self, one: str, other: str) -> None:
         """Undo `cut_link` and `hang_link`."""
         self._link(one, other).relay.tell("mend")

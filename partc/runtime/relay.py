@@ -46,12 +46,16 @@ class Direction:
     """
 
     def __init__(self, bandwidth_mbit_s: float, delay_s: float) -> None:
-        self._seconds_per_byte = 8e-6 / bandwidth_mbit_s
         self._lock = threading.Lock()
         self._free_s = 0.0
         self.delay_s = delay_s
+        self.set_bandwidth(bandwidth_mbit_s)
+
+    def set_bandwidth(self, bandwidth_mbit_s: float) -> None:
+        """Change how fast what is sent from now on goes through."""
+        self._seconds_per_byte = 8e-6 / bandwidth_mbit_s
         # More than a link can hold means that the receiver does not read.
-        self.in_flight_bytes = int((delay_s + _STALL_S) / self._seconds_per_byte) + (1 << 18)
+        self.in_flight_bytes = int((self.delay_s + _STALL_S) / self._seconds_per_byte) + (1 << 18)
         wanted = int(_CHUNK_S / self._seconds_per_byte)
         self.chunk_bytes = max(_SMALLEST_CHUNK_BYTES, min(wanted, _LARGEST_CHUNK_BYTES))
 
@@ -112,6 +116,11 @@ class Relay:
         self._listener.listen(64)
         self.address = "{}:{}".format(*self._listener.getsockname())
         _in_thread(self._accept)
+
+    def set_bandwidth(self, forward_mbit_s: float, backward_mbit_s: float) -> None:
+        """Change the link's rates, for what is sent from now on."""
+        self._link.forward.set_bandwidth(forward_mbit_s)
+        self._link.backward.set_bandwidth(backward_mbit_s)
 
     def cut(self) -> None:
         """Reset every connection, and refuse new ones until the link is whole again."""
@@ -293,6 +302,9 @@ def _obey(command: list[str], relays: list[Relay]) -> None:
     match command:
         case ["target", index, address]:
             relays[int(index)].target = address
+        case ["bandwidth", forward, backward]:
+            for relay in relays:
+                relay.set_bandwidth(float(forward), float(backward))
         case ["cut" | "hang" | "mend" as what]:
             for relay in relays:
                 getattr(relay, what)()

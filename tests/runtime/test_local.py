@@ -321,3 +321,15 @@ def test_an_unknown_host_process(tmp_path: Path) -> None:
         pytest.raises(UsageError, match="Did you mean 'server'"),
     ):
         local.kill_host("servr")
+
+
+def test_a_link_becomes_slower(tmp_path: Path) -> None:
+    """32 KiB at 1 Mbit/s take a quarter of a second; at the declared rate nothing to speak of."""
+    with LocalDeployment(write_bundle(tmp_path, plans.two_hosts())) as local:
+        check(local, 6, rows=2)
+        local.set_bandwidth("camera", "server", 1.0)
+        feeds = plans.sample(128, 0)
+        slow = local.request(feeds)
+        assert not slow.failures
+        moved_bytes = sum(a.nbytes for a in feeds.values())
+        assert slow.latency_s >= 8e-6 * moved_bytes
