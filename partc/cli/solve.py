@@ -18,11 +18,20 @@ from partc.cli.console import json_option, people, print_json, quiet_option
 def command(
     problem: Path, time_limit: float | None, gap: float, as_json: bool, quiet: bool
 ) -> None:
-    """Solve PROBLEM, a placement problem as JSON (docs/optimizer.md), without any ONNX."""
+    """Solve PROBLEM, a placement problem as JSON (docs/optimizer.md), without any ONNX.
+
+    With the key `arcs` it is a horizontal problem (docs/horizontal_problem.md).
+    """
     from partc.errors import InfeasibleError
     from partc.optimizer import Problem, baselines, solve
+    from partc.optimizer.horizontal import any_problem_from_json
 
-    read = Problem.from_json(problem)
+    read = any_problem_from_json(problem)
+    if not isinstance(read, Problem):
+        from partc.cli.solve_horizontal import solve_and_print
+
+        solve_and_print(read, time_limit_s=time_limit, gap=gap, as_json=as_json, quiet=quiet)
+        return
     solution = solve(read, time_limit_s=time_limit, gap=gap)
     if as_json:
         data = solution.to_dict()

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
         evaluate_horizontal,
     )
     from partc.optimizer.horizontal.problem import Arc, Gather, HorizontalProblem, Tiling
+    from partc.optimizer.horizontal.reading import any_problem_from_json
     from partc.optimizer.horizontal.shares import best_rows, candidate_shares, water_filling
     from partc.optimizer.horizontal.simulation import simulate_horizontal
     from partc.optimizer.horizontal.solution import (
@@ -43,6 +44,7 @@ _HOME = {
     "Stage": "evaluation",
     "Work": "evaluation",
     "evaluate_horizontal": "evaluation",
+    "any_problem_from_json": "reading",
     "best_rows": "shares",
     "candidate_shares": "shares",
     "water_filling": "shares",
@@ -69,6 +71,7 @@ __all__ = [
     "TiledRange",
     "Tiling",
     "Work",
+    "any_problem_from_json",
     "arcs_from_tables",
     "best_rows",
     "candidate_shares",

@@ -11,7 +11,7 @@ from partc.optimizer.horizontal.evaluation import evaluate_horizontal
 from partc.optimizer.horizontal.problem import HorizontalProblem
 from partc.optimizer.horizontal.solution import HorizontalPlan, HorizontalSolution
 from partc.optimizer.horizontal.solving import solve_horizontal
-from partc.optimizer.problem import Link
+from partc.optimizer.problem import Link, Objective
 from partc.suggest import unknown_name
 
 _SAME = 1e-7  # relative difference of costs that counts as none
@@ -133,30 +133,39 @@ def tiling_verdict(
     *,
     tiled: HorizontalSolution | None = None,
     break_even: HorizontalBreakEven | None = None,
+    objective: Objective = "latency",
 ) -> str:
     """Whether tiling pays, and from which link speed on it would, for people.
 
     Args:
-        best: the optimum, of a latency or throughput problem.
+        best: the optimum.
         untiled: the optimum of `problem.untiled()`.
         tiled: the optimum with `must_tile`.
         break_even: where it is known.
+        objective: of the problem; throughput is in seconds per request, energy in joules.
     """
     speed = None if break_even is None else break_even.bandwidth_mbit_s
-    if best.tiles:
-        hosts = 0 if best.evaluation is None else len(_tile_hosts(best))
-        text = f"Tiling over {hosts} hosts pays: {_time(best)}, against {_time(untiled)} without"
+    without = f"{_value(untiled, objective)} without"
+    if best.tiles and _is_better(best, untiled):
+        text = f"Tiling over {len(_tile_hosts(best))} hosts pays: {_value(best, objective)}, "
+        text += f"against {without}"
         if speed:
             text += f"; it does from {speed:.3g} Mbit/s between them on"
         return text + "."
-    text = f"Tiling does not pay: {_time(untiled)} without"
+    text = f"Tiling does not pay: {without}"
     if tiled is not None and tiled.objective is not None:
-        text += f", against {_time(tiled)} with"
+        text += f", against {_value(tiled, objective)} with"
     if speed:
         text += f"; it would from {speed:.3g} Mbit/s between the servers on"
     elif break_even is not None and speed is None:
         text += ", and no link between the servers is fast enough to change that"
     return text + "."
+
+
+def _is_better(best: HorizontalSolution, untiled: HorizontalSolution) -> bool:
+    if best.objective is None or untiled.objective is None:
+        return best.objective is not None
+    return best.objective < untiled.objective * (1 - _SAME)
 
 
 def _tile_hosts(solution: HorizontalSolution) -> set[str]:
@@ -170,7 +179,10 @@ def _tile_hosts(solution: HorizontalSolution) -> set[str]:
     }
 
 
-def _time(solution: HorizontalSolution) -> str:
+def _value(solution: HorizontalSolution, objective: Objective) -> str:
     if solution.objective is None:
         return "no plan"
-    return f"{solution.objective * 1e3:.3g} ms"
+    if objective == "energy":
+        return f"{solution.objective:.3g} J"
+    per = " per request" if objective == "throughput" else ""
+    return f"{solution.objective * 1e3:.3g} ms{per}"
