@@ -366,7 +366,7 @@ class FileEntry(_Strict):
     """Digest and size of one file of the bundle."""
 
     sha256: str
-    size_bytes: int
+    size_bytes: Annotated[int, Field(ge=0)]
 
 
 class Manifest(_Strict):

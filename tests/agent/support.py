@@ -62,6 +62,11 @@ class AgentProcess:
         said: dict[str, Any] = json.loads(text)
         return said
 
+    def first_words(self) -> str:
+        """The first line that it said to people."""
+        assert self.process.stderr is not None
+        return self.process.stderr.readline()
+
     def send(self, number: signal.Signals) -> None:
         """Send a signal."""
         self.process.send_signal(number)
