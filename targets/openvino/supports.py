@@ -18,7 +18,8 @@ from partc.targets.openvino.library import core, openvino, sentence
 from partc.targets.openvino.naming import Numbered
 
 _UNCONVERTED = ("NotSupportedONNXNode", "ONNXFrameworkNode")
-_LISTED = re.compile(r"No conversion rule found for operations: (.+)")
+_WITHOUT_RULE = re.compile(r"No conversion rule found for operations: (.+)")
+_FAILED = re.compile(r"^-- (\S+) with a message:", re.MULTILINE)
 
 
 def unsupported(model: onnx.ModelProto) -> dict[str, str]:
@@ -67,25 +68,31 @@ def _unconverted(numbered: Numbered) -> dict[str, str]:
 
 
 def _in_bodies(numbered: Numbered) -> dict[str, str]:
-    """Ops with a body in which something cannot be converted, by the types that are named."""
+    """Ops with a body in which something cannot be converted, by the types that are named.
+
+    Where nothing that is named is in a body, every op is refused: the model cannot be read.
+    """
     with loadable(numbered.model) as source:
         try:
             read_model(source)
         except TargetError as error:
-            listed = _LISTED.search(str(error.__cause__))
-            if listed is None:
-                raise
-            types = {name.strip() for name in listed[1].split(",")}
+            types = _types_named(str(error.__cause__))
+            why = str(error)
         else:
             return {}
     found = {}
     for op in numbered.program.ops:
         for kind in _types_inside(numbered.program.nodes[op.name]):
-            if types.intersection((kind, kind.rpartition(".")[2])) or any(
-                name.startswith(f"{kind}-") for name in types
-            ):
+            if kind in types:
                 found[op.name] = f"OpenVINO does not convert the op {kind!r} in its body"
-    return found
+    return found or {op.name: why for op in numbered.program.ops}
+
+
+def _types_named(message: str) -> set[str]:
+    """Types of ops in what OpenVINO says, without the version that it may append."""
+    named = [name for line in _WITHOUT_RULE.findall(message) for name in line.split(",")]
+    named += _FAILED.findall(message)
+    return {re.sub(r"-\d+$", "", name.strip()) for name in named}
 
 
 def _types_inside(node: onnx.NodeProto) -> Iterator[str]:
