@@ -79,10 +79,10 @@ def _check_arc(problem: HorizontalProblem, arc: Arc, where: str) -> None:
         _check_length(where, "entry_bytes", len(arc.entry_bytes), tiling)
     for source, matrix in arc.halo_bytes.items():
         senders = len(_tiling(problem, source, f"halo_bytes of {where}").hosts)
-        if len(matrix) != tiles or any(len(row) != senders for row in matrix):
+        if len(matrix) != senders or any(len(row) != tiles for row in matrix):
             raise UsageError(
-                f"In {where}: halo_bytes from {source!r} needs {tiles} rows of {senders} values, "
-                f"one row per tile of {arc.tiling!r}."
+                f"In {where}: halo_bytes from {source!r} needs {senders} rows of {tiles} values, "
+                f"one row per tile of {source!r}."
             )
     for host, names in arc.weights.items():
         if host not in tiling.hosts:

@@ -257,8 +257,8 @@ class _Evaluator:
                     f"{tiles.source!r}, but {arc.entry!r} is not tiled so."
                 )
             senders = self.problem.tiling_by_name[tiles.source].hosts
-            for host, row in zip(hosts, arc.halo_bytes[tiles.source], strict=True):
-                for sender, size in zip(senders, row, strict=True):
+            for sender, row in zip(senders, arc.halo_bytes[tiles.source], strict=True):
+                for host, size in zip(hosts, row, strict=True):
                     if sender != host and size > 0:
                         messages.append(self._message(arc.entry, sender, host, size, "halo"))
         self._move(arc.entry, messages)

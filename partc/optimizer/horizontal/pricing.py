@@ -84,7 +84,8 @@ def arc_options(problem: HorizontalProblem, routes: HorizontalRoutes) -> list[Op
             tiled = [row for row, arc in enumerate(arcs) if _follows(arc, source, exits)]
             if tiled:
                 halos = np.array([arcs[row].halo_bytes[source.name] for row in tiled])
-                add(source.name, tiled, _traffic(source.hosts, tiling.hosts, halos))
+                needed = halos.swapaxes(1, 2)
+                add(source.name, tiled, _traffic(source.hosts, tiling.hosts, needed))
     return found
 
 

@@ -58,8 +58,8 @@ class Arc(_Data):
         tile_s: seconds of each tile on its host.
         entry_bytes: what each tile needs of the entry where that is whole on one host; None where
             it must not begin so.
-        halo_bytes: by the tiling in which the entry may already be, bytes that each tile (row)
-            needs from each of that tiling's tiles (column). Its own name is an exchange of halos.
+        halo_bytes: by the tiling in which the entry may already be, bytes that each of that
+            tiling's tiles (row) sends to each tile (column). Its own name is an exchange of halos.
         weights: by host, what a tile there holds; a host that is absent holds the weights of all
             the ops in between.
     """

@@ -137,17 +137,16 @@ class _Tasks:
                 )
         else:
             senders = self.problem.tiling_by_name[tiles.source].hosts
-            for host, row in zip(hosts, arc.halo_bytes[tiles.source], strict=True):
-                needed = []
-                for sender, size_bytes in zip(senders, row, strict=True):
-                    tile = self.tile_of[arc.entry, sender]
+            before = [[] for _ in hosts]
+            for sender, row in zip(senders, arc.halo_bytes[tiles.source], strict=True):
+                tile = self.tile_of[arc.entry, sender]
+                for needed, host, size_bytes in zip(before, hosts, row, strict=True):
                     if sender == host:
                         needed.append(tile)
                     elif size_bytes > 0:
                         needed.append(
                             self._send(arc.entry, sender, host, size_bytes, "halo", (tile,))
                         )
-                before.append(needed)
         name = f"{arc.entry}..{arc.exit}"
         for host, seconds, needed in zip(hosts, arc.tile_s, before, strict=True):
             self.tile_of[arc.exit, host] = self._task(name, host, seconds, tuple(needed))

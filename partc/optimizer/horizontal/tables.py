@@ -28,7 +28,7 @@ def arcs_from_tables(
         tile_s: seconds; shape (cuts, cuts, tiles). A range without seconds is no arc; only entries
             above the diagonal (first cut before last) are read.
         entry_bytes: bytes of the first cut that each tile needs, where that is whole; same shape.
-        halo_bytes: bytes that each tile (third axis) needs from each tile (fourth axis) where the
+        halo_bytes: bytes that each tile (third axis) sends to each tile (fourth axis) where the
             first cut is tiled as this; shape (cuts, cuts, tiles, tiles).
 
     Raises:

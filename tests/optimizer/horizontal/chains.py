@@ -173,9 +173,9 @@ def horizontal_data(
                                 if receiver == sender
                                 else max(0, min(need[0][1], b) - max(need[0][0], a))
                                 * row_bytes[first]
-                                for sender, (a, b) in enumerate(tiles[first])
+                                for receiver, need in enumerate(needs)
                             ]
-                            for receiver, need in enumerate(needs)
+                            for sender, (a, b) in enumerate(tiles[first])
                         ]
                     }
                 data["arcs"].append(arc)

@@ -77,8 +77,8 @@ def random_graph(
             if first > 0:
                 arc["halo_bytes"] = {
                     source["name"]: [
-                        [generator.choice([0, 0, 1, 2]) for _ in source["hosts"]]
-                        for _ in range(count)
+                        [generator.choice([0, 0, 1, 2]) for _ in range(count)]
+                        for _ in source["hosts"]
                     ]
                     for source in names
                     if source is tiling or generator.random() < 0.5

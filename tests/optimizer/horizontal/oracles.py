@@ -88,8 +88,8 @@ def shortest_path_s(data: dict[str, Any]) -> float:
             halo_s = exchange_s(
                 [
                     (sender, receiver, each)
-                    for receiver, row in zip(receivers, matrix, strict=True)
-                    for sender, each in zip(tiles_on[source], row, strict=True)
+                    for sender, row in zip(tiles_on[source], matrix, strict=True)
+                    for receiver, each in zip(receivers, row, strict=True)
                 ]
             )
             ways.add_edge((arc["entry"], source), end, weight=halo_s + slowest_s)

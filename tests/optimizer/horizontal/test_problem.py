@@ -30,7 +30,7 @@ EXAMPLE: dict[str, Any] = {
     "links": [
         {"between": ["device", "s1"], "seconds_per_byte": [1e-6, 1e-6]},
         {"between": ["device", "s2"], "seconds_per_byte": [1e-6, 1e-6]},
-        {"between": ["s1", "s2"], "seconds_per_byte": [1e-8, 1e-8], "latency_s": [1e-4, 1e-4]},
+        {"between": ["s1", "s2"], "seconds_per_byte": [1.5e-6, 1e-8], "latency_s": [1e-4, 1e-4]},
     ],
     "ops": [
         {
@@ -71,7 +71,7 @@ EXAMPLE: dict[str, Any] = {
             "tiling": "half",
             "tile_s": [0.02, 0.021],
             "entry_bytes": [1050, 1050],
-            "halo_bytes": {"half": [[0, 50], [50, 0]]},
+            "halo_bytes": {"half": [[0, 50], [30, 0]]},
         },
     ],
     "gathers": [{"tensor": "t2", "tiling": "half", "tile_bytes": [300, 200]}],
@@ -81,7 +81,7 @@ EXAMPLE: dict[str, Any] = {
 def test_the_example_is_what_one_computes_by_hand() -> None:
     problem = HorizontalProblem.from_dict(EXAMPLE)
     answer = solve_horizontal(problem).require_plan()
-    seconds = 550e-6 + 0.011 + (50 * 1e-8 + 1e-4) + 0.021 + 300e-6
+    seconds = 550e-6 + 0.011 + (50 * 1.5e-6 + 1e-4) + 0.021 + 300e-6
     assert answer.objective == pytest.approx(seconds)
     assert [(tiles.entry, tiles.exit, tiles.source) for tiles in answer.tiles] == [
         ("x", "t1", "device"),
@@ -92,7 +92,7 @@ def test_the_example_is_what_one_computes_by_hand() -> None:
     assert json.loads(json.dumps(data)) == data
     kinds = [(message["kind"], message["bytes"]) for message in data["transfers"]]
     assert kinds.count(("scatter", 550.0)) == 2
-    assert kinds.count(("halo", 50.0)) == 2
+    assert {("halo", 50.0), ("halo", 30.0)} < set(kinds)
     assert sorted(kinds)[:2] == [("gather", 200.0), ("gather", 300.0)]
     assert data["memory_bytes"] == {"device": 0.0, "s1": 1000.0, "s2": 1000.0}
     assert data["loads"]["s1"] == pytest.approx(0.031)
@@ -101,7 +101,7 @@ def test_the_example_is_what_one_computes_by_hand() -> None:
 def test_one_radio_sends_one_tile_after_the_other() -> None:
     shared = HorizontalProblem.from_dict(EXAMPLE | {"shared_ports": ["device"]})
     answer = solve_horizontal(shared).require_plan()
-    seconds = 1100e-6 + 0.011 + (50 * 1e-8 + 1e-4) + 0.021 + 500e-6
+    seconds = 1100e-6 + 0.011 + (50 * 1.5e-6 + 1e-4) + 0.021 + 500e-6
     assert answer.objective == pytest.approx(seconds)
     assert answer.evaluation is not None
     assert answer.evaluation.loads["device:out"] == pytest.approx(1100e-6)
@@ -123,7 +123,7 @@ def test_tables_give_the_same_arcs() -> None:
     tile_s[0, 1], tile_s[1, 2] = (0.011, 0.01), (0.02, 0.021)
     entry_bytes[0, 1] = 550
     entry_bytes[1, 2] = 1050
-    halo_bytes[1, 2] = [[0, 50], [50, 0]]
+    halo_bytes[1, 2] = [[0, 50], [30, 0]]
     cuts = ["x", "t1", "t2"]
     arcs = arcs_from_tables(cuts, tiling, tile_s, entry_bytes, halo_bytes)
     assert arcs == problem.arcs
