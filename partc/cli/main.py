@@ -110,8 +110,11 @@ def _interrupt(number: int, frame: FrameType | None) -> None:
 def run(arguments: list[str] | None = None) -> int:
     """As `main`, but give the exit code back."""
     given = sys.argv[1:] if arguments is None else arguments
+    debug = "--debug" in given
+    as_json = "--json" in given
+    words = [word for word in given if word != "--debug"]  # it may stand anywhere
     try:
-        result: Any = partc.main(args=given, prog_name="partc", standalone_mode=False)
+        result: Any = partc.main(args=words, prog_name="partc", standalone_mode=False)
         return result if isinstance(result, int) else 0
     except click.exceptions.Exit as stop:
         return stop.exit_code
@@ -119,12 +122,12 @@ def run(arguments: list[str] | None = None) -> int:
         return _interrupted()
     except click.ClickException as error:
         error.show()
-        return error.exit_code
+        return _failed(error.format_message(), error.exit_code, as_json)
     except BrokenPipeError:
         sys.stderr.close()
         return 1
     except Exception as error:
-        return _interrupted() if _Interrupts.came else _explain(error, "--debug" in given)
+        return _interrupted() if _Interrupts.came else _explain(error, debug, as_json)
 
 
 def raise_if_interrupted() -> None:
@@ -139,7 +142,16 @@ def _interrupted() -> int:
     return 130
 
 
-def _explain(error: Exception, debug: bool) -> int:
+def _failed(message: str, exit_code: int, as_json: bool) -> int:
+    """Where standard output is to be one JSON object, it is one for failures too."""
+    if as_json:
+        import json
+
+        click.echo(json.dumps({"error": message, "exit_code": exit_code}))
+    return exit_code
+
+
+def _explain(error: Exception, debug: bool, as_json: bool) -> int:
     from partc.errors import PartcError
 
     if debug:
@@ -148,10 +160,10 @@ def _explain(error: Exception, debug: bool) -> int:
         traceback.print_exception(error)
     if isinstance(error, PartcError):
         click.echo(f"partc: {error.message}", err=True)
-        return error.exit_code
+        return _failed(error.message, error.exit_code, as_json)
     click.echo(
         f"partc: unexpected {type(error).__name__}: {error}; "
         "this is a defect of partc, run `partc --debug ...` for the traceback and report it",
         err=True,
     )
-    return 1
+    return _failed(f"unexpected {type(error).__name__}: {error}", 1, as_json)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import subprocess
@@ -188,3 +189,18 @@ def test_ctrl_c_leaves_nothing_half_written(
     else:  # it was faster
         assert process.returncode == 0
         assert left == {"b"}
+
+
+@pytest.mark.parametrize("arguments", [["solve", "nosuch.json"], ["solve"], ["inspect", "nosuch"]])
+def test_with_json_a_failure_is_one_object_too(arguments: list[str], capfd: Capture) -> None:
+    done = partc(capfd, *arguments, "--json")
+    data = json.loads(done.out)
+    assert done.code != 0
+    assert data["exit_code"] == done.code
+    assert data["error"] in done.err
+
+
+def test_debug_may_stand_anywhere(capfd: Capture) -> None:
+    done = partc(capfd, "solve", "nosuch.json", "--debug")
+    assert done.code == 2
+    assert "Traceback" in done.err
