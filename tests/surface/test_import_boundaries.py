@@ -16,6 +16,7 @@ ALLOWED = {
     "partc/codecs": {"partc.codecs", "partc.ir"},
     "partc/optimizer": {"partc.optimizer", "partc.ir"},
     "partc/measure": {"partc.measure", "partc.ir"},
+    "partc/imports": {"partc.imports", "partc.measure", "partc.targets", "partc.ir"},
     "partc/bundle": {"partc.bundle", "partc.codecs", "partc.ir"},
     "partc/report": {"partc.report", "partc.bundle", "partc.ir"},
     "partc/runtime": {
@@ -37,6 +38,7 @@ ALLOWED = {
     "targets": {"partc.targets", "partc.measure", "partc.ir"},
     "passes": {
         "partc.passes",
+        "partc.imports",
         "partc.targets",
         "partc.optimizer",
         "partc.measure",
