@@ -114,9 +114,20 @@ def _engine_shares(kernels: Sequence[Kernel], program: Program) -> Shares:
     placed = [op.name for op in program.placed_ops]
     reader = NameReader(placed, layer_tensors(program.model))
     metadata = {kernel.name: kernel.metadata for kernel in kernels if kernel.metadata}
+    names = [kernel.name for kernel in kernels]
+    attributed = reader.attribute(names, metadata)
+    unknown = [reader.read(k.name).kind == "unknown" and not k.metadata for k in kernels]
+    unknown_s = sum(
+        k.median_s for k, is_unknown in zip(kernels, unknown, strict=True) if is_unknown
+    )
+    if unknown_s > (1 - _LEAST_ATTRIBUTED) * sum(kernel.median_s for kernel in kernels):
+        # So little is known by name that what is left over tells nothing of the rest.
+        attributed = [
+            () if is_unknown else ops for ops, is_unknown in zip(attributed, unknown, strict=True)
+        ]
     work = work_by_op(program)
     found: list[dict[str, float]] = []
-    for ops in reader.attribute([kernel.name for kernel in kernels], metadata):
+    for ops in attributed:
         computed = {op: work[op].flops for op in ops if op in work}
         total = sum(computed.values())
         found.append(
