@@ -8,7 +8,8 @@ PartcError                      exit code 1
 ├── PassError                   a pass could not do its work
 │   └── ContractError           a pass broke what it requires or ensures: a defect of the pass
 ├── TargetError                 a backend failed
-│   └── MissingBackendError     a backend is not installed, or lacks its hardware
+│   ├── MissingBackendError     a backend is not installed, or lacks its hardware
+│   └── UnknownTargetError      exit code 2: no target has that name
 ├── OptimizerError              the solvers disagree, or a plan does not evaluate to its objective
 │   └── InfeasibleError         no placement satisfies the constraints (two solvers agree)
 ├── VerificationError           the partitioned program differs from the whole model
@@ -84,6 +85,12 @@ class TargetError(PartcError):
 
 class MissingBackendError(TargetError):
     """A backend is not installed, or its hardware is not there."""
+
+
+class UnknownTargetError(TargetError):
+    """No target has the name that was given."""
+
+    exit_code = 2
 
 
 class OptimizerError(PartcError):

@@ -59,7 +59,7 @@ def detect_here(target: Target) -> Detection:
         TargetError: the target's file names a provider that the backend does not know.
     """
     found = detect(target)
-    if found.available and (why := why_other_hardware(target)):
+    if why := why_other_hardware(target):
         return replace(found, available=False, reason=why)
     return found
 

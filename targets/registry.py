@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
 
-from partc.errors import TargetError
+from partc.errors import TargetError, UnknownTargetError
 from partc.plugins import PluginGroup
 from partc.suggest import unknown_name
 from partc.targets.hardware import Hardware
@@ -77,12 +77,13 @@ def load_target(name: str) -> Target:
     """A preset by its name, or a target file by its path.
 
     Raises:
-        TargetError: neither exists, or the file is not a target.
+        UnknownTargetError: no preset has that name.
+        TargetError: the file does not exist, or is not a target.
     """
     path = Path(name)
     if path.suffix != ".toml":
         if name not in preset_names():
-            raise TargetError(unknown_name("target", name, preset_names()))
+            raise UnknownTargetError(unknown_name("target", name, preset_names()))
         path = _PRESETS / f"{name}.toml"
     file = read_target_file(path)
     return Target(
