@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from partc.optimizer.breaking_even import BreakEven, break_even
     from partc.optimizer.conditions import Conditions, CostVector, Point
-    from partc.optimizer.conflicts import conflicting_constraints
+    from partc.optimizer.conflicts import Conflict, conflicting_constraints, explain_conflict
     from partc.optimizer.cutting import minimum_cut
     from partc.optimizer.evaluation import Evaluation, Transfer, evaluate
     from partc.optimizer.pareto import ParetoFront, ParetoPoint, pareto_front
@@ -56,7 +56,9 @@ _HOME = {
     "ParetoFront": "pareto",
     "ParetoPoint": "pareto",
     "pareto_front": "pareto",
+    "Conflict": "conflicts",
     "conflicting_constraints": "conflicts",
+    "explain_conflict": "conflicts",
     "Portfolio": "portfolios",
     "PortfolioPlan": "portfolios",
     "Conditions": "conditions",
@@ -71,6 +73,7 @@ __all__ = [
     "Bus",
     "Codec",
     "Conditions",
+    "Conflict",
     "Constraints",
     "CostVector",
     "Evaluation",
@@ -93,6 +96,7 @@ __all__ = [
     "break_even",
     "conflicting_constraints",
     "evaluate",
+    "explain_conflict",
     "minimum_cut",
     "pareto_front",
     "portfolio",

@@ -1,25 +1,52 @@
-"""Why a problem has no plan: a smallest set of its constraints that cannot hold together."""
+"""Why a problem has no plan: a smallest set of its constraints that cannot hold together.
+
+A conflict has something in common with what every plan breaks. So the smallest set that hits all
+that known plans break is a conflict itself, and then a smallest one, or some plan satisfies it and
+breaks something else (implicit hitting sets: Ignatiev et al., "Smallest MUS Extraction with Minimal
+Hitting Set Dualization", CP 2015).
+"""
 
 from __future__ import annotations
 
-import itertools
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 
+from partc.errors import OptimizerError
+from partc.optimizer.cbc import run_cbc
 from partc.optimizer.evaluation import evaluate
-from partc.optimizer.instance import NoHostLeftError, build_instance
+from partc.optimizer.highs import run_highs
+from partc.optimizer.instance import Instance, NoHostLeftError, build_instance
+from partc.optimizer.linear import LinearModel, Sum
 from partc.optimizer.models import build_model
+from partc.optimizer.placement_model import PlacementModel
 from partc.optimizer.problem import Constraints, Problem
 from partc.optimizer.tightening import tighten
 from partc.optimizer.watchdog import solve_guarded
 
 _ANY_PLAN_GAP = 0.99
-_PAIRS_OF_AT_MOST = 16
 _STEP_S = 10.0
 _MOST_ATTEMPTS = 10
+_OF_ONE_OP = 1.0001  # a pin says less than a budget, where both make a conflict of one size
+
+ConflictKind = Literal["smallest", "irreducible", "conflicting"]
+Placement = dict[str, str]
+Codecs = dict[tuple[str, str, str], str]
+
+
+@dataclass(frozen=True)
+class Conflict:
+    """Constraints of which no plan satisfies all, as sentences.
+
+    `kind` is "smallest" (no fewer constraints conflict), "irreducible" (without any one of these
+    there is a plan; the time was too short for more), or "conflicting" (some may be superfluous).
+    """
+
+    sentences: tuple[str, ...]
+    kind: ConflictKind
 
 
 @dataclass(frozen=True)
@@ -31,81 +58,189 @@ class _Demand:
     of_one_op: bool = False
 
 
-def conflicting_constraints(problem: Problem, *, time_limit_s: float = 60.0) -> tuple[str, ...]:
-    """Sentences for constraints of which no plan satisfies all, and none can be left out.
+class _OutOfTimeError(Exception):
+    """The time is up, or a solver did not settle a step in its share of it."""
 
-    Of up to 16 constraints all single ones and all pairs are tried first, of more all single ones
-    that are not about one op; so small conflicts are smallest ones. Larger ones are irreducible.
-    When time runs out, the set is still a conflict, but some of it may be superfluous.
+
+def explain_conflict(problem: Problem, *, time_limit_s: float = 60.0) -> Conflict:
+    """Constraints that cannot hold together, as few as can be found in the time.
+
+    The problem must have no plan; otherwise what is returned means nothing.
     """
     stuck = [op.name for op in problem.ops if not op.cost_s]
     if stuck:
-        return (f"No host can run op {', '.join(map(repr, stuck))}.",)
-    demands = _demands(problem)
-    bare = _without_constraints(problem)
-    ends = time.perf_counter() + time_limit_s
+        return Conflict((f"No host can run op {', '.join(map(repr, stuck))}.",), "smallest")
+    return _Search(problem, time_limit_s).run()
 
-    def conflict(chosen: Sequence[_Demand]) -> bool:
-        left_s = ends - time.perf_counter()
+
+def conflicting_constraints(problem: Problem, *, time_limit_s: float = 60.0) -> tuple[str, ...]:
+    """The sentences of `explain_conflict`."""
+    return explain_conflict(problem, time_limit_s=time_limit_s).sentences
+
+
+class _Search:
+    """Works on sets of positions in `demands`."""
+
+    def __init__(self, problem: Problem, time_limit_s: float) -> None:
+        self.demands = _demands(problem)
+        self.bare = _without_constraints(problem)
+        self.ends = time.perf_counter() + time_limit_s
+        self.alone: dict[int, Problem] = {}
+
+    def run(self) -> Conflict:
+        # What is left out first is the least likely to remain.
+        every = sorted(range(len(self.demands)), key=lambda k: not self.demands[k].of_one_op)
+        found, kind = self._irreducible(every)
+        if kind == "irreducible":
+            smallest = self._smallest(len(found))
+            if smallest is not None:
+                found, kind = smallest or found, "smallest"
+        if not self._confirmed(found):
+            found, kind = every, "conflicting"
+        return Conflict(tuple(self.demands[k].sentence for k in sorted(found)), kind)
+
+    def _irreducible(self, every: list[int]) -> tuple[list[int], ConflictKind]:
+        """Leave out what is not needed, in halves first (a deletion filter)."""
+        kept = every
+        step = max(len(kept) // 2, 1)
+        try:
+            while True:
+                position = 0
+                while position < len(kept):
+                    without = kept[:position] + kept[position + step :]
+                    if without and self._plan_for(without) is None:
+                        kept = without
+                    else:
+                        position += step
+                if step == 1:
+                    return kept, "irreducible"
+                step = max(step // 2, 1)
+        except _OutOfTimeError:
+            return kept, "conflicting"
+
+    def _smallest(self, known: int) -> list[int] | None:
+        """A smallest conflict; empty where none is below the known size, None without a proof."""
+        broken_by_plans: list[frozenset[int]] = []
+        try:
+            while True:
+                candidate = self._hitting(broken_by_plans)
+                if len(candidate) >= known:
+                    return []
+                plan = self._plan_for(candidate)
+                if plan is None:
+                    return candidate
+                broken_by_plans.append(self._least_broken(plan))
+        except _OutOfTimeError:
+            return None
+
+    def _least_broken(self, plan: tuple[Placement, Codecs]) -> frozenset[int]:
+        """What a plan breaks, after making it keep all that one plan can."""
+        broken = self._broken(plan)
+        kept = set(range(len(self.demands))) - broken
+        for demand in sorted(broken):
+            if demand in kept:
+                continue
+            better = self._plan_for([*kept, demand])
+            if better is not None:
+                kept = set(range(len(self.demands))) - self._broken(better)
+        return frozenset(range(len(self.demands))) - kept
+
+    def _broken(self, plan: tuple[Placement, Codecs]) -> set[int]:
+        return {k for k in range(len(self.demands)) if evaluate(self._with(k), *plan).violations}
+
+    def _with(self, demand: int) -> Problem:
+        if demand not in self.alone:
+            self.alone[demand] = self.demands[demand].apply(self.bare)
+        return self.alone[demand]
+
+    def _hitting(self, sets: Sequence[frozenset[int]]) -> list[int]:
+        """The fewest demands of which each set has one."""
+        if not sets:
+            return []
+        model = LinearModel()
+        chosen = {k: model.variable("c", integer=True) for k in sorted(frozenset().union(*sets))}
+        total = Sum()
+        for k, choice in chosen.items():
+            total.add(choice, _OF_ONE_OP if self.demands[k].of_one_op else 1.0)
+        for each in sets:
+            row = Sum()
+            for k in each:
+                row.add(chosen[k])
+            model.at_least(row.expression(), 1.0)
+        model.minimise(total)
+        left_s = self._left_s()
+        raw = run_highs(model.arrays(), integer=True, time_limit_s=left_s, gap=0.0)
+        if raw.values is None or raw.status != "optimal":
+            raise _OutOfTimeError
+        return [k for k, value in zip(chosen, raw.values, strict=True) if value > 0.5]
+
+    def _left_s(self) -> float:
+        left_s = self.ends - time.perf_counter()
         if left_s <= 0:
-            return False
-        trial = bare
+            raise _OutOfTimeError
+        return left_s
+
+    def _problem(self, chosen: Iterable[int]) -> Problem:
+        trial = self.bare
         for demand in chosen:
-            trial = demand.apply(trial)
-        return _has_plan(trial, min(left_s, _STEP_S)) is False
+            trial = self.demands[demand].apply(trial)
+        return trial
 
-    few = len(demands) <= _PAIRS_OF_AT_MOST
-    alone = demands if few else [demand for demand in demands if not demand.of_one_op]
-    for size in (1, 2) if few else (1,):
-        for chosen in itertools.combinations(alone, size):
-            if conflict(chosen):
-                return tuple(demand.sentence for demand in chosen)
-    # What is left out first is the least likely to remain, and a pin says less than a budget.
-    by_weight = sorted(demands, key=lambda demand: not demand.of_one_op)
-    return tuple(demand.sentence for demand in _irreducible(by_weight, conflict))
+    def _plan_for(self, chosen: Iterable[int]) -> tuple[Placement, Codecs] | None:
+        return _any_plan(self._problem(chosen), min(self._left_s(), _STEP_S))
 
-
-def _irreducible(
-    demands: list[_Demand], conflict: Callable[[Sequence[_Demand]], bool]
-) -> list[_Demand]:
-    """Leave out what is not needed, in halves first (a deletion filter)."""
-    kept = list(demands)
-    step = max(len(kept) // 2, 1)
-    while True:
-        position = 0
-        while position < len(kept):
-            without = kept[:position] + kept[position + step :]
-            if without and conflict(without):
-                kept = without
-            else:
-                position += step
-        if step == 1:
-            return kept
-        step = max(step // 2, 1)
-
-
-def _has_plan(problem: Problem, time_limit_s: float) -> bool | None:
-    """Whether some plan satisfies all constraints; None if that was not found out in time."""
-    try:
-        instance = tighten(build_instance(problem))
-    except NoHostLeftError:
-        return False
-    costs = [seconds for unit in instance.cost_s for seconds in unit.values() if seconds > 0]
-    model = build_model(instance, 1.0 / max(costs, default=1.0))
-    if not model.linear.variables:
-        placement = instance.placement(model.host_of_unit(np.zeros(0)))
-        return not evaluate(problem, placement, model.chosen_codecs(np.zeros(0))).violations
-    for attempt in range(_MOST_ATTEMPTS):
-        raw = solve_guarded(
-            model.linear.arrays(), time_limit_s=time_limit_s, gap=_ANY_PLAN_GAP, strict=attempt > 0
-        )
-        if raw.values is None:
-            return False if raw.status == "infeasible" else None
-        placement = instance.placement(model.host_of_unit(raw.values))
-        if not evaluate(problem, placement, model.chosen_codecs(raw.values)).violations:
+    def _confirmed(self, chosen: Iterable[int]) -> bool:
+        """Whether CBC agrees, too."""
+        try:
+            _, model = _model_of(self._problem(chosen))
+        except NoHostLeftError:
             return True
-        model.exclude(raw.values)
-    return None
+        if not model.linear.variables:
+            return True
+        try:
+            raw = run_cbc(model.linear, time_limit_s=_STEP_S, gap=_ANY_PLAN_GAP)
+        except OptimizerError:
+            return True
+        return raw.values is None
+
+
+def _model_of(problem: Problem) -> tuple[Instance, PlacementModel]:
+    instance = tighten(build_instance(problem))
+    costs = [seconds for unit in instance.cost_s for seconds in unit.values() if seconds > 0]
+    return instance, build_model(instance, 1.0 / max(costs, default=1.0))
+
+
+def _any_plan(problem: Problem, time_limit_s: float) -> tuple[Placement, Codecs] | None:
+    """Some plan that satisfies all constraints, or None if there is none.
+
+    Raises:
+        _OutOfTimeError: that was not found out in time.
+    """
+    try:
+        instance, model = _model_of(problem)
+    except NoHostLeftError:
+        return None
+    certain = not model.linear.variables
+    for attempt in range(_MOST_ATTEMPTS):
+        values = np.zeros(0)
+        if not certain:
+            arrays = model.linear.arrays()
+            raw = solve_guarded(
+                arrays, time_limit_s=time_limit_s, gap=_ANY_PLAN_GAP, strict=attempt > 0
+            )
+            if raw.values is None and raw.status == "infeasible":
+                return None
+            if raw.values is None:
+                raise _OutOfTimeError
+            values = raw.values
+        placement = instance.placement(model.host_of_unit(values))
+        codecs = model.chosen_codecs(values)
+        if not evaluate(problem, placement, codecs).violations:
+            return placement, codecs
+        if certain:
+            return None
+        model.exclude(values)
+    raise _OutOfTimeError
 
 
 def _without_constraints(problem: Problem) -> Problem:

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from partc.errors import UsageError
-from partc.optimizer.conflicts import conflicting_constraints
+from partc.optimizer.conflicts import explain_conflict
 from partc.optimizer.evaluation import evaluate
 from partc.optimizer.instance import Instance, Net, NoHostLeftError, build_instance
 from partc.optimizer.prices import cheapest_codecs, pair_prices
@@ -61,16 +61,14 @@ def minimum_cut(problem: Problem) -> Solution:
     try:
         instance = build_instance(problem)
     except NoHostLeftError:
-        reasons = conflicting_constraints(problem)
-        return Solution(None, None, None, "infeasible", solver="minimum-cut", conflicts=reasons)
+        return _infeasible(problem)
     network = _Network(instance)
     beyond, flow_s = network.cut()
     placement = instance.placement([1 if unit in beyond else 0 for unit in range(network.units)])
     evaluation = evaluate(problem, placement, cheapest_codecs(instance))
     if evaluation.violations:
         # Only the arcs of infinite capacity can be broken, and only when every cut breaks one.
-        reasons = conflicting_constraints(problem)
-        return Solution(None, None, None, "infeasible", solver="minimum-cut", conflicts=reasons)
+        return _infeasible(problem)
     close = evaluation.objective - flow_s <= 1e-6 * evaluation.objective
     return solution_of(
         problem,
@@ -80,6 +78,19 @@ def minimum_cut(problem: Problem) -> Solution:
         solver="minimum-cut",
         solve_s=time.perf_counter() - began,
         evaluation=evaluation,
+    )
+
+
+def _infeasible(problem: Problem) -> Solution:
+    why = explain_conflict(problem)
+    return Solution(
+        None,
+        None,
+        None,
+        "infeasible",
+        solver="minimum-cut",
+        conflicts=why.sentences,
+        conflict_kind=why.kind,
     )
 
 

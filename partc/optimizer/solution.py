@@ -33,6 +33,7 @@ class Solution:
         evaluation: all that follows from the plan; None without one.
         simulated_latency_s: the latency when hosts and links work in parallel; see `simulate`.
         conflicts: for "infeasible", sentences: constraints that cannot hold together.
+        conflict_kind: "smallest", "irreducible" or "conflicting"; see `Conflict`.
     """
 
     objective: float | None
@@ -48,6 +49,7 @@ class Solution:
     evaluation: Evaluation | None = None
     simulated_latency_s: float | None = None
     conflicts: tuple[str, ...] = ()
+    conflict_kind: str = ""
 
     def to_dict(self) -> dict[str, Any]:
         """The solution as JSON data."""
@@ -72,6 +74,7 @@ class Solution:
             }
         if self.status == "infeasible":
             data["conflicts"] = list(self.conflicts)
+            data["conflicts_are"] = self.conflict_kind
         return data
 
     def require_plan(self) -> Solution:

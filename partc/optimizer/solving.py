@@ -11,7 +11,7 @@ import numpy.typing as npt
 
 from partc.errors import OptimizerError, UsageError
 from partc.optimizer.cbc import run_cbc
-from partc.optimizer.conflicts import conflicting_constraints
+from partc.optimizer.conflicts import explain_conflict
 from partc.optimizer.cutting import minimum_cut, why_not_a_cut
 from partc.optimizer.evaluation import evaluate
 from partc.optimizer.highs import RawResult, run_highs
@@ -307,6 +307,7 @@ class _Solve:
         return _EXPLAINING_S if left_s is None else max(left_s, _LEAST_EXPLAINING_S)
 
     def _infeasible(self, solver: str = "highs, cbc") -> Solution:
+        why = explain_conflict(self.problem, time_limit_s=self._explaining_s())
         return Solution(
             None,
             None,
@@ -314,5 +315,6 @@ class _Solve:
             "infeasible",
             solver=solver,
             solve_s=time.perf_counter() - self.began,
-            conflicts=conflicting_constraints(self.problem, time_limit_s=self._explaining_s()),
+            conflicts=why.sentences,
+            conflict_kind=why.kind,
         )
