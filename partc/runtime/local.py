@@ -5,17 +5,21 @@ from __future__ import annotations
 import json
 import signal
 from collections.abc import Mapping
+from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
 import numpy as np
 
+from partc.bundle.exchanges import pushes_of
+from partc.bundle.manifest import Manifest
 from partc.bundle.reader import Bundle
 from partc.errors import UsageError
-from partc.ir.topology import Link
+from partc.ir.topology import Link, Topology
+from partc.runtime.cores import OwnCores, cores_of_hosts
 from partc.runtime.device import Answer, Deployment, open_bundle
-from partc.runtime.processes import Child
+from partc.runtime.processes import Child, free_addresses
 from partc.runtime.segments import Fallback
 from partc.suggest import unknown_name
 
@@ -32,6 +36,10 @@ class LocalDeployment:
     Args:
         emulate_links: join hosts by relays with the bandwidth and delay that the bundle's
             topology gives; otherwise they talk directly.
+        bandwidth_mbit_s: of the first link, towards its second host, or of the bus, in place of
+            what the topology gives; the other direction and links keep their proportion.
+        pin: give each host cores of its own, as many as it has threads, where there are enough;
+            the thread that opens the deployment is then pinned as well, until `close`.
         deadline_s, verify_files, fallback: as for `open_bundle`.
 
     Attributes:
@@ -50,6 +58,8 @@ class LocalDeployment:
         bundle: str | Path | Bundle,
         emulate_links: bool = True,
         *,
+        bandwidth_mbit_s: float | None = None,
+        pin: bool = True,
         deadline_s: float | None = None,
         verify_files: bool = True,
         fallback: Fallback = "preload",
@@ -59,8 +69,13 @@ class LocalDeployment:
         if deadline_s is not None:
             self._options += ["--deadline", str(deadline_s)]
         plan = self._bundle.manifest.plan
-        every = [call for each in self._bundle.manifest.plans for call in each.calls]
-        self._calls = list(dict.fromkeys((c.caller, c.host) for c in every if c.caller))
+        self._calls = _who_sends_to_whom(self._bundle.manifest)
+        self._factor = _bandwidth_factor(self._bundle.manifest.topology, bandwidth_mbit_s)
+        entries = self._bundle.manifest.hosts
+        busy = {plan.root, *(host for _, host in self._calls)}
+        threads = {name: entry.threads for name, entry in entries.items() if name in busy}
+        self._cores = cores_of_hosts(threads, plan.root) if pin else {}
+        self._own_cores = OwnCores()
         self._links: list[_EmulatedLink] = []
         self._hosts: dict[str, Child] = {}
         self.addresses: dict[str, str] = {}
@@ -68,6 +83,7 @@ class LocalDeployment:
             if emulate_links:
                 self._start_links()
             self._start_hosts()
+            self._own_cores.take(self._cores.get(plan.root, ()))
             self.deployment = open_bundle(
                 self._bundle,
                 addresses=self._addresses_for(plan.root),
@@ -76,6 +92,7 @@ class LocalDeployment:
                 fallback=fallback,
             )
         except BaseException:
+            self._own_cores.give_back()
             self._end_processes()
             raise
 
@@ -107,11 +124,11 @@ class LocalDeployment:
 
     def cut_link(self, one: str, other: str) -> None:
         """Reset the connections between two hosts and refuse new ones, until `mend_link`."""
-        self._link(one, other).relay.tell("cut")
+        self._link(one, other).tell("cut", one, other)
 
     def hang_link(self, one: str, other: str) -> None:
         """Pass nothing on between two hosts, silently, until `mend_link`."""
-        self._link(one, other).relay.tell("hang")
+        self._link(one, other).tell("hang", one, other)
 
     def set_bandwidth(self, one: str, other: str, bandwidth_mbit_s: float) -> None:
         """Let the link of two hosts be faster or slower from now on, in both directions."""
@@ -119,11 +136,11 @@ class LocalDeployment:
 
     def mend_link(self, one: str, other: str) -> None:
         """Undo `cut_link` and `hang_link`."""
-        self._link(one, other).relay.tell("mend")
+        self._link(one, other).tell("mend", one, other)
 
     def process_ids(self) -> dict[str, int]:
-        """Process of each host, and of each link as ``one-other``."""
-        links = {"-".join(link.ends): link.relay.pid for link in self._links}
+        """Process of each host, of each link as ``one-other``, and of a shared bus as ``bus``."""
+        links = {link.name: link.relay.pid for link in self._links}
         return {name: child.pid for name, child in self._hosts.items()} | links
 
     def close(self) -> None:
@@ -131,6 +148,7 @@ class LocalDeployment:
         try:
             self.deployment.close()
         finally:
+            self._own_cores.give_back()
             self._end_processes()
 
     def _end_processes(self) -> None:
@@ -146,17 +164,22 @@ class LocalDeployment:
 
     def _link(self, one: str, other: str) -> _EmulatedLink:
         for link in self._links:
-            if set(link.ends) == {one, other}:
+            if link.joins(one, other):
                 return link
         raise UsageError(f"no emulated link joins {one!r} and {other!r}")
 
     def _start_links(self) -> None:
         topology = self._bundle.manifest.topology
-        calls_of: dict[frozenset[str], list[tuple[str, str]]] = {}
-        for caller, host in self._calls:
-            calls_of.setdefault(frozenset((caller, host)), []).append((caller, host))
-        for calls in calls_of.values():
-            self._links.append(_EmulatedLink(topology.link_between(*calls[0]), calls))
+        if self._calls and any(bus.shared for bus in topology.bus):
+            medium = topology.link_between(*self._calls[0])
+            self._links.append(_EmulatedLink(medium, self._calls, self._factor, is_medium=True))
+        else:
+            between: dict[frozenset[str], list[tuple[str, str]]] = {}
+            for sender, host in self._calls:
+                between.setdefault(frozenset((sender, host)), []).append((sender, host))
+            for calls in between.values():
+                link = topology.link_between(*calls[0])
+                self._links.append(_EmulatedLink(link, calls, self._factor))
         for link in self._links:
             link.await_ready()
 
@@ -169,30 +192,33 @@ class LocalDeployment:
             for name in names:
                 self._await_host(name)
             return
-        for name in self._callees_first(names):
+        order = self._callees_first(names)
+        if order is None:
+            # Each of two hosts must know where the other listens before either is there.
+            self.addresses.update(zip(names, free_addresses(len(names)), strict=True))
+            for name in names:
+                self._hosts[name] = self._launch(name, listen=self.addresses[name])
+            for name in names:
+                self._await_host(name)
+            return
+        for name in order:
             self._hosts[name] = self._launch(name)
             self._await_host(name)
 
-    def _callees_first(self, names: list[str]) -> list[str]:
-        called_by = {name: [h for c, h in self._calls if c == name] for name in names}
-        ordered: list[str] = []
-
-        def visit(name: str, path: tuple[str, ...]) -> None:
-            if name in path:
-                raise UsageError(f"hosts {' and '.join(path)} call each other; emulate the links")
-            for callee in called_by[name]:
-                visit(callee, (*path, name))
-            if name not in ordered:
-                ordered.append(name)
-
-        for name in names:
-            visit(name, ())
-        return ordered
+    def _callees_first(self, names: list[str]) -> list[str] | None:
+        """None where hosts send to each other in a circle."""
+        called_by = {name: {h for c, h in self._calls if c == name} for name in names}
+        try:
+            return list(TopologicalSorter(called_by).static_order())
+        except CycleError:
+            return None
 
     def _launch(self, name: str, listen: str = "127.0.0.1:0") -> Child:
         arguments = [str(self._bundle.path), "--host", name, "--listen", listen]
         for host, address in self._addresses_for(name).items():
             arguments += ["--address", f"{host}={address}"]
+        if name in self._cores:
+            arguments += ["--cores", ",".join(map(str, self._cores[name]))]
         return Child(
             f"host {name!r}",
             "partc.runtime.server",
@@ -226,27 +252,72 @@ class LocalDeployment:
         self.close()
 
 
-class _EmulatedLink:
-    """The relay process of one link; one listener for each direction of calls."""
+def _who_sends_to_whom(manifest: Manifest) -> list[tuple[str, str]]:
+    """Pairs of hosts of which the first opens connections to the second: for calls, or pushes."""
+    pairs: dict[tuple[str, str], None] = {}
+    for plan in manifest.plans:
+        pairs.update({(call.caller, call.host): None for call in plan.calls if call.caller})
+        pairs.update({(push.sender, push.receiver): None for push in pushes_of(plan)})
+    return list(pairs)
 
-    def __init__(self, link: Link, calls: list[tuple[str, str]]) -> None:
-        self.ends = link.between
+
+def _bandwidth_factor(topology: Topology, bandwidth_mbit_s: float | None) -> float:
+    if bandwidth_mbit_s is None:
+        return 1.0
+    if not 0 < bandwidth_mbit_s < float("inf"):
+        raise UsageError(f"bandwidth_mbit_s must be a positive number, not {bandwidth_mbit_s:g}")
+    if topology.bus:
+        return bandwidth_mbit_s / topology.bus[0].bandwidth_mbit_s
+    if not topology.links:
+        raise UsageError("the topology has no link that could have another bandwidth")
+    first = topology.links[0]
+    return bandwidth_mbit_s / first.mbit_s(first.between[0])
+
+
+class _EmulatedLink:
+    """The relay process of one link, or of a medium that several hosts share.
+
+    It has one listener for each pair of hosts of which one opens connections to the other.
+    """
+
+    def __init__(
+        self,
+        link: Link,
+        calls: list[tuple[str, str]],
+        factor: float = 1.0,
+        *,
+        is_medium: bool = False,
+    ) -> None:
         near, far = link.between
-        towards_far = [call for call in calls if call == (near, far)]
-        towards_near = [call for call in calls if call == (far, near)]
+        self._is_medium = is_medium
+        self.name = "bus" if is_medium else f"{near}-{far}"
+        towards_near = [] if is_medium else [call for call in calls if call == (far, near)]
+        towards_far = [call for call in calls if call not in towards_near]
         self._calls = towards_far + towards_near
         self._addresses: list[str] = []
         self.relay = Child(
-            f"the link between {near!r} and {far!r}",
+            "the bus" if is_medium else f"the link between {near!r} and {far!r}",
             "partc.runtime.relay",
             [
-                f"--forward-mbit-s={link.mbit_s(near)}",
-                f"--backward-mbit-s={link.mbit_s(far)}",
+                f"--forward-mbit-s={link.mbit_s(near) * factor}",
+                f"--backward-mbit-s={link.mbit_s(far) * factor}",
                 f"--rtt-ms={link.rtt_ms}",
+                *(["--medium"] if is_medium else []),
                 *["--to=127.0.0.1:0" for _ in towards_far],
                 *["--back=127.0.0.1:0" for _ in towards_near],
             ],
         )
+
+    def joins(self, one: str, other: str) -> bool:
+        """Whether two hosts talk through it."""
+        return any({one, other} == set(call) for call in self._calls)
+
+    def tell(self, command: str, one: str, other: str) -> None:
+        """Cut, hang or mend what joins two hosts."""
+        if self._is_medium:
+            numbers = [str(i) for i, call in enumerate(self._calls) if set(call) == {one, other}]
+            command = " ".join([command, *numbers])
+        self.relay.tell(command)
 
     def await_ready(self) -> None:
         self._addresses = json.loads(self.relay.ready_line(START_TIMEOUT_S))

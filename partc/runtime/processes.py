@@ -6,6 +6,7 @@ import contextlib
 import os
 import queue
 import signal
+import socket
 import subprocess
 import sys
 import tempfile
@@ -95,6 +96,13 @@ class Child:
         except (OSError, ValueError):
             line = ""
         self._first_line.put(line)
+
+
+def free_addresses(count: int) -> list[str]:
+    """Addresses of this machine at which nothing listens just now."""
+    with contextlib.ExitStack() as stack:
+        bound = [stack.enter_context(socket.create_server(("127.0.0.1", 0))) for _ in range(count)]
+        return [f"127.0.0.1:{each.getsockname()[1]}" for each in bound]
 
 
 def _environment() -> dict[str, str]:

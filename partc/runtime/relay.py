@@ -82,6 +82,13 @@ class Link:
         self.flowing.set()
         self.is_cut = False
 
+    @classmethod
+    def of_medium(cls, medium: Link) -> Link:
+        """Two hosts on a medium where one sends at a time, whoever it is and to whom."""
+        link = cls(1.0, 1.0, 0.0)
+        link.forward = link.backward = medium.forward
+        return link
+
 
 class Relay:
     """Listens for connections to one host and passes them through a link.
@@ -267,12 +274,19 @@ def main(arguments: list[str] | None = None) -> int:
     """Emulate one link until standard input ends.
 
     Prints one line: a JSON list of the addresses of its listeners. Reads commands, one a line:
-    ``target INDEX HOST:PORT``, ``cut``, ``hang``, ``mend``.
+    ``target INDEX HOST:PORT``, ``cut``, ``hang``, ``mend`` (all listeners, or those whose indices
+    follow), ``bandwidth FORWARD BACKWARD``.
     """
     parser = argparse.ArgumentParser(prog="python -m partc.runtime.relay", description=main.__doc__)
     parser.add_argument("--forward-mbit-s", type=float, required=True)
     parser.add_argument("--backward-mbit-s", type=float, required=True)
     parser.add_argument("--rtt-ms", type=float, default=0.0)
+    parser.add_argument(
+        "--medium",
+        action="store_true",
+        help="each listener is for two hosts of their own, and all of them, in both directions, "
+        "share the forward bandwidth",
+    )
     parser.add_argument(
         "--to",
         action="append",
@@ -290,7 +304,8 @@ def main(arguments: list[str] | None = None) -> int:
     for ways, reverse in ((given.to, False), (given.back, True)):
         for way in ways:
             listen, _, target = way.partition("=")
-            relays.append(Relay(link, target or None, listen=listen, reverse=reverse))
+            own = Link.of_medium(link) if given.medium else link
+            relays.append(Relay(own, target or None, listen=listen, reverse=reverse))
     sys.stdout.write(json.dumps([relay.address for relay in relays]) + "\n")
     sys.stdout.flush()
     for line in sys.stdin:
@@ -305,8 +320,8 @@ def _obey(command: list[str], relays: list[Relay]) -> None:
         case ["bandwidth", forward, backward]:
             for relay in relays:
                 relay.set_bandwidth(float(forward), float(backward))
-        case ["cut" | "hang" | "mend" as what]:
-            for relay in relays:
+        case ["cut" | "hang" | "mend" as what, *indices]:
+            for relay in [relays[int(index)] for index in indices] or relays:
                 getattr(relay, what)()
         case _:
             sys.stderr.write(f"unknown command {' '.join(command)!r}\n")

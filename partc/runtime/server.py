@@ -16,6 +16,7 @@ from typing import Any, Self
 from partc.bundle.reader import Bundle
 from partc.errors import PartcError, UsageError
 from partc.ir.address import checked_address
+from partc.runtime.cores import use_cores
 from partc.runtime.credentials import Credentials
 from partc.runtime.held import HeldRequests
 from partc.runtime.host import Host, message_limit_bytes
@@ -176,10 +177,13 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--no-verify", action="store_true", help="do not check file digests")
     parser.add_argument("--allow-remote", action="store_true")
     parser.add_argument("--credentials", type=Path, metavar="FOLDER")
+    parser.add_argument("--cores", metavar="NUMBER,NUMBER", help="run on these alone")
     parser.add_argument(
         "--exit-with-input", action="store_true", help="stop when standard input ends"
     )
     given = parser.parse_args(arguments)
+    if given.cores:
+        use_cores(map(int, given.cores.split(",")))
     stop = threading.Event()
     if given.exit_with_input:
         threading.Thread(target=stop_after_input, args=(stop,), daemon=True).start()

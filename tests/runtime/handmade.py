@@ -100,6 +100,7 @@ class Drawing:
     slowdown: Mapping[str, float] | None = None
     fallback_hosts: tuple[str, ...] | None = None
     codecs: Mapping[str, str] = field(default_factory=dict)
+    bus: Mapping[str, object] | None = None
 
 
 def scale(source: str, factor: float, result: str) -> tuple[onnx.NodeProto, dict[str, np.ndarray]]:
@@ -274,6 +275,10 @@ def _entry(path: Path) -> FileEntry:
 
 
 def _topology(drawing: Drawing, hosts: Sequence[str]) -> Topology:
+    if drawing.bus is not None:
+        return Topology.parse(
+            {"hosts": {host: {} for host in hosts}, "bus": [{"hosts": hosts, **drawing.bus}]}
+        )
     return Topology.parse(
         {
             "hosts": {
