@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import onnx
 
 from partc.errors import MissingBackendError, TargetError
+from partc.targets.meter import Job
 from partc.targets.protocol import Array, Detection, Profile, RunSettings, Sampling
 from partc.targets.reference import REFERENCE_BACKEND
 from partc.targets.registry import Target, backend_names, load_backend
@@ -79,6 +80,12 @@ class DataSheetMeter:
         settings: RunSettings,
         sampling: Sampling,
     ) -> tuple[float, ...]:
+        """Raises MissingBackendError."""
+        raise self._not_here()
+
+    def interleaved_times(
+        self, jobs: Sequence[Job], settings: RunSettings, sampling: Sampling
+    ) -> list[tuple[float, ...]]:
         """Raises MissingBackendError."""
         raise self._not_here()
 
