@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -21,6 +23,7 @@ from partc.pipeline import DEFAULT_PIPELINE, Observer, Pipeline
 
 if TYPE_CHECKING:
     from partc.runtime.device import Deployment
+    from partc.targets.meter import Meter
 
 OBJECTIVES = ("latency", "throughput", "energy")
 
@@ -53,6 +56,7 @@ def compile(
     pipeline: str | Pipeline | None = None,
     shapes: Mapping[str, tuple[int, ...]] | None = None,
     sample: Mapping[str, Array] | None = None,
+    calibration: Sequence[Mapping[str, Array]] = (),
     force: bool = False,
     seed: int = 0,
     store: CostStore | None = None,
@@ -60,6 +64,7 @@ def compile(
     check: bool = True,
     costs: Literal["any", "measured"] = "any",
     refine_budget_s: float | None = None,
+    credentials: str | Path | None = None,
     progress: Progress = no_progress,
     observers: Sequence[Observer] = (),
 ) -> Bundle:
@@ -73,9 +78,13 @@ def compile(
         force: replace a bundle that is already there.
         store: measured costs of earlier compilations; the user's own if None.
         use_store: off measures everything anew and keeps nothing.
+        calibration: inputs of the model from which hosts with ``precision = "int8"`` take the
+            ranges of their tensors; the sample if there are none.
         costs: ``measured`` refuses hosts whose costs would have to be estimated.
         refine_budget_s: seconds in which segments of plans that could win are measured and the
             costs corrected; 0 trusts the costs of blocks, None is the pass's own default.
+        credentials: folder by which the agents of hosts are called; see
+            `partc.runtime.credentials`.
 
     Raises:
         PartcError: one sentence on what is wrong and what to do.
@@ -88,6 +97,7 @@ def compile(
     if objective != "latency":
         passes = passes.with_option("partition", objective=objective)
         passes = passes.with_option("refine-costs", objective=objective)
+    passes = passes.with_precision(topology)
     if costs != "any":
         passes = passes.with_option("annotate-costs", costs=costs)
     if refine_budget_s is not None:
@@ -100,14 +110,18 @@ def compile(
     program = load(model, shapes=shapes, sample=sample)
     if use_store and store is None:
         store = CostStore()
-    context = Context(
-        topology,
-        store=store if use_store else None,
-        message_cost=_message_cost(topology, store if use_store else None, progress),
-        seed=seed,
-        progress=progress,
-    )
-    program = passes.run(program, topology, context=context, check=check, observers=observers)
+    with meters_of(topology, credentials) as (meters, notices):
+        context = Context(
+            topology,
+            store=store if use_store else None,
+            message_cost=_message_cost(topology, store if use_store else None, progress),
+            seed=seed,
+            progress=progress,
+            meters=meters,
+            calibration=tuple(calibration),
+        )
+        program = replace(program, notices=(*program.notices, *notices))
+        program = passes.run(program, topology, context=context, check=check, observers=observers)
     progress("writing the bundle", None)
     from partc.passes.emit.emit_bundle import emit_bundle
     from partc.report import render_report
@@ -129,6 +143,25 @@ def open_bundle(path: str | Path | Bundle, **options: Any) -> Deployment:
     from partc.runtime.device import open_bundle as open_on_device
 
     return open_on_device(path.path if isinstance(path, Bundle) else path, **options)
+
+
+@contextmanager
+def meters_of(
+    topology: Topology, credentials: str | Path | None
+) -> Iterator[tuple[Mapping[str, Meter], tuple[str, ...]]]:
+    """What measures on the hosts that have an agent, and what is to be said of them.
+
+    Raises:
+        PartcError: an agent cannot be asked, or needs other credentials.
+    """
+    if all(host.agent is None for host in topology.hosts.values()):
+        yield {}, ()
+        return
+    from partc.agent.meter import measuring_agents, notices
+
+    folder = None if credentials is None else Path(credentials)
+    with measuring_agents(topology, folder) as meters:
+        yield meters, notices(meters)
 
 
 def _parse(text: str | None) -> Pipeline:

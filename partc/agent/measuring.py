@@ -34,6 +34,7 @@ _WHAT = {
     "fused-groups": "reading kernel fusion",
     "profile": "profiling a model",
     "run-times": "measuring a segment",
+    "interleaved": "measuring segments in turn",
 }
 
 
@@ -166,11 +167,11 @@ class Measurer:
 
     def _check_files(self, job: Job) -> None:
         """All files of a job are there, and are not dropped before it is done."""
-        if job.graph is not None:
-            for digest in pieces_named_in(self._blobs.path(job.graph).read_bytes()):
+        for subject in job.subjects:
+            for digest in pieces_named_in(self._blobs.path(subject.graph).read_bytes()):
                 self._blobs.path(digest)
-        for feed in job.feeds:
-            self._blobs.path(feed.sha256)
+            for feed in subject.feeds:
+                self._blobs.path(feed.sha256)
 
     def _working(self) -> _Worker:
         if self._worker is None or not self._worker.is_running:

@@ -23,7 +23,7 @@ _MOST_SAMPLES = 1_000_000
 
 Digest = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 Name = Annotated[str, Field(max_length=4096)]
-Kind = Literal["detect", "unsupported", "fused-groups", "profile", "run-times"]
+Kind = Literal["detect", "unsupported", "fused-groups", "profile", "run-times", "interleaved"]
 
 
 class Message(BaseModel):
@@ -143,19 +143,29 @@ class Feed(Message):
     sha256: Digest
 
 
+class Subject(Message):
+    """A model, and what it is run on.
+
+    Attributes:
+        graph: the model's graph; see `partc.agent.packing`.
+    """
+
+    graph: Digest
+    feeds: list[Feed] = Field(default=[], max_length=10_000)
+
+
 class Job(Message):
     """Something to find out on the node.
 
     Attributes:
-        graph: the model's graph; see `partc.agent.packing`.
+        subjects: one model; several where they are measured in turn, none where there is none.
         settings, sampling: as `settings_to_plain` and `sampling_to_plain` write them.
     """
 
     kind: Kind
     backend: Annotated[str, Field(max_length=128)]
     provider: Annotated[str, Field(max_length=128)] = ""
-    graph: Digest | None = None
-    feeds: list[Feed] = Field(default=[], max_length=10_000)
+    subjects: list[Subject] = Field(default=[], max_length=10_000)
     settings: dict[str, Any] = {}
     sampling: dict[str, Any] = {}
 
@@ -235,6 +245,7 @@ _profile: TypeAdapter[Profile] = TypeAdapter(Profile)
 _measurement: TypeAdapter[Measurement] = TypeAdapter(Measurement)
 _detection: TypeAdapter[Detection] = TypeAdapter(Detection)
 _reasons: TypeAdapter[dict[str, str]] = TypeAdapter(dict[str, str])
+_rows: TypeAdapter[list[tuple[float, ...]]] = TypeAdapter(list[tuple[float, ...]])
 _groups: TypeAdapter[list[tuple[str, ...]]] = TypeAdapter(list[tuple[str, ...]])
 
 T = TypeVar("T")
@@ -359,6 +370,20 @@ def read_measurement(answer: dict[str, Any]) -> Measurement:
     if not measurement.samples_s:
         raise RequestError("it measured no run of the segment")
     return measurement
+
+
+def read_rows(answer: dict[str, Any], count: int) -> list[tuple[float, ...]]:
+    """What a job of kind ``interleaved`` measured, a row for each of ``count`` models.
+
+    Raises:
+        RequestError: rows are missing, or times are none.
+    """
+    rows = _of(_rows, answer.get("value"))
+    if len(rows) != count or len({len(row) for row in rows}) > 1 or not all(rows):
+        raise RequestError(f"it did not measure {count} models in turn")
+    for row in rows:
+        _check_times(row, "a segment")
+    return rows
 
 
 def printable(text: str, most: int = 600) -> str:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import hashlib
 import json
 import uuid
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TypeVar
 
@@ -18,10 +19,12 @@ from partc.agent.messages import (
     JobEvent,
     Kind,
     NodeDescription,
+    Subject,
     read_detection,
     read_groups,
     read_measurement,
     read_profile,
+    read_rows,
     read_unsupported,
     sampling_to_plain,
     settings_to_plain,
@@ -33,8 +36,9 @@ from partc.ir.topology import Topology
 from partc.measure.sampling import Measurement
 from partc.measure.store import default_path
 from partc.runtime.checking import dtype_name
-from partc.runtime.credentials import Credentials
+from partc.runtime.credentials import Credentials, find_credentials
 from partc.runtime.wire.datatypes import datatype_of, to_raw
+from partc.targets.meter import Job as ModelAndFeeds
 from partc.targets.meter import Meter
 from partc.targets.protocol import Array, Detection, Profile, RunSettings, Sampling
 from partc.targets.registry import load_target
@@ -84,12 +88,12 @@ class AgentMeter:
 
     def unsupported(self, model: onnx.ModelProto) -> dict[str, str]:
         """Node name -> why the backend cannot run it."""
-        event = self._ask("unsupported", model)
+        event = self._ask("unsupported", [(model, {})])
         return self._read(lambda: read_unsupported(event.answer or {}, _node_names(model)))
 
     def fused_groups(self, model: onnx.ModelProto, settings: RunSettings) -> list[tuple[str, ...]]:
         """Groups of two or more nodes that the backend runs as one kernel, by node name."""
-        event = self._ask("fused-groups", model, settings=settings)
+        event = self._ask("fused-groups", [(model, {})], settings)
         return self._read(lambda: read_groups(event.answer or {}, _node_names(model)))
 
     def profile(
@@ -100,7 +104,7 @@ class AgentMeter:
         sampling: Sampling,
     ) -> Profile:
         """Kernel times per op, and times of the whole model."""
-        event = self._ask("profile", model, feeds, settings, sampling)
+        event = self._ask("profile", [(model, feeds)], settings, sampling)
         return self._read(lambda: read_profile(event.answer or {}, _node_names(model)))
 
     def run_times(
@@ -113,6 +117,13 @@ class AgentMeter:
         """Seconds of each run of a segment, as the runtime runs it."""
         return self.measure_runs(model, feeds, settings, sampling).samples_s
 
+    def interleaved_times(
+        self, jobs: Sequence[ModelAndFeeds], settings: RunSettings, sampling: Sampling
+    ) -> list[tuple[float, ...]]:
+        """As `run_times` of each of several models, a run of each in turn."""
+        event = self._ask("interleaved", jobs, settings, sampling)
+        return self._read(lambda: read_rows(event.answer or {}, len(jobs)))
+
     def measure_runs(
         self,
         model: onnx.ModelProto,
@@ -121,35 +132,26 @@ class AgentMeter:
         sampling: Sampling,
     ) -> Measurement:
         """As `run_times`, and whether they settled and what went on on the node."""
-        event = self._ask("run-times", model, feeds, settings, sampling)
+        event = self._ask("run-times", [(model, feeds)], settings, sampling)
         return self._read(lambda: read_measurement(event.answer or {}))
+
+    def close(self) -> None:
+        """Drop the connection."""
+        self._client.close()
 
     def _ask(
         self,
         kind: Kind,
-        model: onnx.ModelProto,
-        feeds: Mapping[str, Array] | None = None,
+        subjects: Sequence[ModelAndFeeds],
         settings: RunSettings | None = None,
         sampling: Sampling | None = None,
     ) -> JobEvent:
-        packed = pack(model)
-        pieces: dict[str, bytes | Path] = dict(packed.pieces)
-        entries: list[Feed] = []
-        for name, array in (feeds or {}).items():
-            given = np.asarray(array)
-            raw = bytes(to_raw(given))
-            digest = hashlib.sha256(raw).hexdigest()
-            pieces[digest] = raw
-            datatype = datatype_of(dtype_name(given))
-            entries.append(
-                Feed(name=name, datatype=datatype, shape=list(given.shape), sha256=digest)
-            )
+        pieces: dict[str, bytes | Path] = {}
         job = Job(
             kind=kind,
             backend=self._backend,
             provider=self._provider,
-            graph=packed.digest,
-            feeds=entries,
+            subjects=[_subject(model, feeds, pieces) for model, feeds in subjects],
             settings=settings_to_plain(settings) if settings else {},
             sampling=sampling_to_plain(sampling) if sampling else {},
         )
@@ -221,6 +223,31 @@ def agent_meters(
     return meters
 
 
+@contextmanager
+def measuring_agents(
+    topology: Topology, credentials: Path | None = None, hosts: tuple[str, ...] | None = None
+) -> Iterator[Mapping[str, AgentMeter]]:
+    """As `agent_meters`, connected until the context ends.
+
+    Args:
+        credentials: a folder; see `partc.runtime.credentials.find_credentials`.
+    """
+    asked = {
+        name: host.agent
+        for name, host in topology.hosts.items()
+        if host.agent is not None and (hosts is None or name in hosts)
+    }
+    if not asked:
+        yield {}
+        return
+    meters = agent_meters(topology, find_credentials(credentials, asked.values()), tuple(asked))
+    try:
+        yield meters
+    finally:
+        for meter in meters.values():
+            meter.close()
+
+
 def notices(meters: Mapping[str, Meter]) -> tuple[str, ...]:
     """What the user should know of the agents that are asked, each sentence once."""
     found = [meter.notice for meter in meters.values() if isinstance(meter, AgentMeter)]
@@ -260,6 +287,26 @@ class _Fingerprints:
             unfinished.replace(self._path)
         except OSError:
             unfinished.unlink(missing_ok=True)
+
+
+def _subject(
+    model: onnx.ModelProto, feeds: Mapping[str, Array], pieces: dict[str, bytes | Path]
+) -> Subject:
+    """How an agent is told of a model; what has to be sent for that is added to ``pieces``."""
+    packed = pack(model)
+    pieces.update(packed.pieces)
+    wanted = {value.name for value in model.graph.input}
+    entries: list[Feed] = []
+    for name, array in feeds.items():
+        if name not in wanted:
+            continue
+        given = np.asarray(array)
+        raw = bytes(to_raw(given))
+        digest = hashlib.sha256(raw).hexdigest()
+        pieces[digest] = raw
+        datatype = datatype_of(dtype_name(given))
+        entries.append(Feed(name=name, datatype=datatype, shape=list(given.shape), sha256=digest))
+    return Subject(graph=packed.digest, feeds=entries)
 
 
 def _node_names(model: onnx.ModelProto) -> list[str]:

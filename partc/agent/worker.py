@@ -17,6 +17,7 @@ from typing import Any
 from partc.agent.messages import (
     Feed,
     Job,
+    Subject,
     answer_to_plain,
     sampling_of,
     settings_of,
@@ -39,27 +40,32 @@ def carry_out(job: Job, blobs: Path) -> tuple[dict[str, Any], str]:
         return answer_to_plain(detected), detected.fingerprint
     if not detected.available:
         raise RequestError(f"backend {job.backend!r} does not work there: {detected.reason}")
-    model = _model(job, blobs)
+    models = [_model(subject, blobs) for subject in job.subjects]
+    if len(models) != 1 and job.kind != "interleaved":
+        raise RequestError(f"a job of kind {job.kind!r} needs one model, not {len(models)}")
     if job.kind == "unsupported":
-        return answer_to_plain(meter.unsupported(model)), detected.fingerprint
+        return answer_to_plain(meter.unsupported(models[0])), detected.fingerprint
     settings = settings_of(job)
     if job.kind == "fused-groups":
-        return answer_to_plain(meter.fused_groups(model, settings)), detected.fingerprint
-    feeds = {feed.name: _array(feed, blobs) for feed in job.feeds}
+        return answer_to_plain(meter.fused_groups(models[0], settings)), detected.fingerprint
+    fed = [{f.name: _array(f, blobs) for f in subject.feeds} for subject in job.subjects]
     sampling = sampling_of(job)
     if job.kind == "profile":
-        found: Any = meter.profile(model, feeds, settings, sampling)
+        found: Any = meter.profile(models[0], fed[0], settings, sampling)
+    elif job.kind == "run-times":
+        found = meter.measure_runs(models[0], fed[0], settings, sampling)
     else:
-        found = meter.measure_runs(model, feeds, settings, sampling)
+        jobs = list(zip(models, fed, strict=True))
+        found = meter.interleaved_times(jobs, settings, sampling)
     return answer_to_plain(found), detected.fingerprint
 
 
-def _model(job: Job, blobs: Path) -> Any:
+def _model(subject: Subject, blobs: Path) -> Any:
     from partc.agent.packing import unpack
 
-    if job.graph is None:
-        raise RequestError(f"a job of kind {job.kind!r} needs a model")
-    return unpack((blobs / job.graph).read_bytes(), lambda digest: (blobs / digest).read_bytes())
+    return unpack(
+        (blobs / subject.graph).read_bytes(), lambda digest: (blobs / digest).read_bytes()
+    )
 
 
 def _array(feed: Feed, blobs: Path) -> Any:

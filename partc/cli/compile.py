@@ -18,6 +18,7 @@ from partc.cli.console import (
     verbose_option,
 )
 from partc.cli.constraints import constrained, constraint_options
+from partc.cli.credentials import credentials_option
 
 
 @click.command("compile")
@@ -47,6 +48,11 @@ from partc.cli.constraints import constrained, constraint_options
     "--shape", "shapes", multiple=True, metavar="NAME=1,3,224,224",
     help="Shape to plan for where the model leaves dimensions open; may be repeated.",
 )  # fmt: skip
+@click.option(
+    "--calibration", multiple=True, type=click.Path(path_type=Path), metavar="X.npz",
+    help="Sample inputs for hosts with precision int8: a file, or a folder of them; may be "
+    "repeated.",
+)  # fmt: skip
 @constraint_options
 @click.option("--force", is_flag=True, help="Replace a bundle that is already there.")
 @click.option(
@@ -64,6 +70,7 @@ from partc.cli.constraints import constrained, constraint_options
     "--refine-budget", type=click.FloatRange(min=0), metavar="SECONDS",
     help="Time for measuring the segments of plans that could win; 0 measures none.",
 )  # fmt: skip
+@credentials_option
 @click.option("--no-store", is_flag=True, help="Measure everything anew and keep nothing.")
 @click.option("--no-check", is_flag=True, help="Do not verify the program after every pass.")
 @click.option("--time-passes", is_flag=True, help="Print the time of each pass.")
@@ -83,10 +90,12 @@ def command(
     pipeline: str | None,
     sample: Path | None,
     shapes: tuple[str, ...],
+    calibration: tuple[Path, ...],
     force: bool,
     seed: int,
     costs: str,
     refine_budget: float | None,
+    credentials: Path | None,
     no_store: bool,
     no_check: bool,
     time_passes: bool,
@@ -129,12 +138,14 @@ def command(
             pipeline=pipeline,
             shapes=parse_shapes(shapes),
             sample=read_arrays(sample, "--input") if sample else None,
+            calibration=_calibration(calibration),
             force=force,
             seed=seed,
             use_store=not no_store,
             check=not no_check,
             costs="measured" if costs == "measured" else "any",
             refine_budget_s=refine_budget,
+            credentials=credentials,
             progress=progress,
             observers=observers,
         )
@@ -146,6 +157,18 @@ def command(
         print_compilation(console, bundle.manifest)
         print_plans(console, bundle.manifest)
         console.print(f"Bundle: {output}   Report: {output / 'report.html'}")
+
+
+def _calibration(paths: tuple[Path, ...]) -> list[Any]:
+    from partc.errors import UsageError
+
+    found: list[Any] = []
+    for path in paths:
+        files = sorted(path.glob("*.npz")) if path.is_dir() else [path]
+        if not files:
+            raise UsageError(f"--calibration {path} has no .npz files")
+        found += [read_arrays(file, "--calibration") for file in files]
+    return found
 
 
 def _pair(text: str) -> tuple[str, str]:

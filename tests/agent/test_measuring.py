@@ -74,6 +74,8 @@ def test_what_it_finds_is_what_is_found_here(client: AgentClient, model: onnx.Mo
     assert len(there.run_times(model, FEEDS, SETTINGS, QUICK)) >= 3
     measured = there.measure_runs(model, FEEDS, SETTINGS, QUICK)
     assert measured.conditions.cores > 0
+    rows = there.interleaved_times([(model, FEEDS), (model, FEEDS)], SETTINGS, QUICK)
+    assert len(rows) == 2 and len(rows[0]) == len(rows[1]) >= 3
 
 
 def test_what_was_sent_once_is_not_sent_again(client: AgentClient) -> None:
@@ -124,10 +126,11 @@ def long_job(client: AgentClient, model: onnx.ModelProto) -> Job:
 
     digest = hashlib.sha256(raw).hexdigest()
     client.send({**packed.pieces, digest: raw})
+    feed = {"name": "x", "datatype": "FP32", "shape": [1, 1, 64, 64], "sha256": digest}
     return Job.model_validate(
         {
-            "kind": "run-times", "backend": "onnxruntime", "graph": packed.digest,
-            "feeds": [{"name": "x", "datatype": "FP32", "shape": [1, 1, 64, 64], "sha256": digest}],
+            "kind": "run-times", "backend": "onnxruntime",
+            "subjects": [{"graph": packed.digest, "feeds": [feed]}],
             "settings": settings_to_plain(SETTINGS), "sampling": sampling_to_plain(LONG),
         }
     )  # fmt: skip
