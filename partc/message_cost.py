@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import statistics
 import tempfile
 import time
 from dataclasses import replace
@@ -16,15 +15,18 @@ from partc.ir.cost import Cost, MessageCost
 from partc.ir.plan import Certificate, Plan
 from partc.ir.program import Program
 from partc.ir.topology import Topology
-from partc.measure.statistics import now
+from partc.measure.keys import CostKey
+from partc.measure.statistics import now, summarise
+from partc.measure.stopping import StoppingRule
 from partc.measure.store import CostStore
 from partc.passes.contract import Context, Progress, no_progress
 from partc.targets.registry import load_backend
 
 _SMALL_ELEMENTS, _LARGE_ELEMENTS = 256, 1 << 18
-_WARMUP_REQUESTS, _REQUESTS = 5, 25
+_WARMUP_REQUESTS = 5
+_RULE = StoppingRule(precision=0.05, repeats=40, budget_s=4.0)
 _PAUSE_S = 0.05  # single requests find caches cold, as those of a deployment do
-_FIXED_KEY, _PER_BYTE_KEY = "paused-message-fixed", "paused-message-per-byte"
+_KINDS = ("paused-message-fixed", "paused-message-per-byte")
 
 
 def measured_message_cost(
@@ -36,40 +38,73 @@ def measured_message_cost(
     takes beyond its segments is two messages. Slope and intercept are taken from both sizes.
     """
     fingerprint = load_backend("onnxruntime").detect().fingerprint
-    keys = [f"{key}|{fingerprint}" for key in (_FIXED_KEY, _PER_BYTE_KEY)]
+    keys = [str(CostKey(kind, fingerprint=fingerprint)) for kind in _KINDS]
     if store is not None:
         found = store.find(keys)
         if len(found) == len(keys):
             fixed, per_byte = (found[key].median_s for key in keys)
             return MessageCost(fixed, per_byte, "measured")
     progress("measuring messages", None)
-    small_s, large_s = _overheads_s()
-    extra_bytes = (_LARGE_ELEMENTS - _SMALL_ELEMENTS) * 4
-    per_byte = max(0.0, (large_s - small_s) / extra_bytes)
-    fixed = max(0.0, small_s - per_byte * _SMALL_ELEMENTS * 4) / 2
+    small, large = _overheads(progress)
+    costs = _costs(small, large, fingerprint)
     if store is not None:
-        costs = [Cost(value, 0.0, _REQUESTS, "measured", now()) for value in (fixed, per_byte)]
         store.add(dict(zip(keys, costs, strict=True)))
-    return MessageCost(fixed, per_byte, "measured")
+    return MessageCost(costs[0].median_s, costs[1].median_s, "measured")
 
 
-def _overheads_s() -> tuple[float, float]:
-    """Seconds of a request beyond its segments, for a small and for a large tensor."""
+def _costs(small: Cost, large: Cost, fingerprint: str) -> tuple[Cost, Cost]:
+    """Intercept and slope of what messages of two sizes cost; their errors add up."""
+    small_bytes, extra_bytes = _SMALL_ELEMENTS * 4, (_LARGE_ELEMENTS - _SMALL_ELEMENTS) * 4
+
+    def cost(median_s: float, of_small: float, of_large: float) -> Cost:
+        return Cost(
+            max(0.0, median_s),
+            small.spread_s * of_small + large.spread_s * of_large,
+            small.samples,
+            "measured",
+            now(),
+            small.interval_s * of_small + large.interval_s * of_large,
+            small.settled and large.settled,
+            fingerprint,
+        )
+
+    per_byte = cost(
+        (large.median_s - small.median_s) / extra_bytes, 1 / extra_bytes, 1 / extra_bytes
+    )
+    share = small_bytes / extra_bytes
+    fixed_s = (small.median_s - per_byte.median_s * small_bytes) / 2
+    return cost(fixed_s, (1 + share) / 2, share / 2), per_byte
+
+
+def _overheads(progress: Progress) -> tuple[Cost, Cost]:
+    """What a request takes beyond its segments, with a small and with a large tensor in turn."""
     from partc.runtime.local import LocalDeployment
 
+    sizes = (_SMALL_ELEMENTS, _LARGE_ELEMENTS)
+    samples: dict[int, list[float]] = {elements: [] for elements in sizes}
     with tempfile.TemporaryDirectory(prefix="partc-") as folder:
         bundle = _probe_bundle(Path(folder) / "probe")
         with LocalDeployment(bundle, emulate_links=False) as local:
-            medians: list[float] = []
-            for elements in (_SMALL_ELEMENTS, _LARGE_ELEMENTS):
-                feeds = {"x": np.zeros(elements, np.float32)}
-                samples: list[float] = []
-                for _ in range(_WARMUP_REQUESTS + _REQUESTS):
-                    time.sleep(_PAUSE_S)
-                    answer = local.request(feeds)
-                    samples.append(answer.latency_s - answer.segments_s)
-                medians.append(statistics.median(samples[_WARMUP_REQUESTS:]))
-    return medians[0], medians[1]
+            feeds = {elements: {"x": np.zeros(elements, np.float32)} for elements in sizes}
+
+            def once(elements: int) -> float:
+                time.sleep(_PAUSE_S)
+                answer = local.request(feeds[elements])
+                return answer.latency_s - answer.segments_s
+
+            for _ in range(_WARMUP_REQUESTS):
+                for elements in sizes:
+                    once(elements)
+            begun_s = time.perf_counter()
+            settled = False
+            while not settled:
+                progress("measuring messages", None)
+                for elements in sizes:
+                    samples[elements].append(once(elements))
+                elapsed_s = time.perf_counter() - begun_s
+                settled = all(_RULE.verdict(s, elapsed_s) != "go on" for s in samples.values())
+    small, large = (summarise(samples[n], settled=_RULE.is_met(samples[n])) for n in sizes)
+    return small, large
 
 
 def _probe_bundle(output: Path) -> Path:

@@ -14,6 +14,7 @@ import click
 from partc import __version__
 
 _INTERRUPTED = "partc: interrupted; nothing half-written was left behind"
+_BY_A_SHELL = 128  # what a shell adds to the number of the signal that ended a program
 
 # Name -> module and the line that --help shows, so that --help imports no command.
 _COMMANDS = {
@@ -83,27 +84,31 @@ def partc(ctx: click.Context, debug: bool) -> None:
 
 
 def main(arguments: list[str] | None = None) -> None:
-    """Run, and end with 0 (done), 1 (failed, with a sentence), 2 (wrong usage) or 130 (Ctrl-C)."""
-    signal.signal(signal.SIGINT, _interrupt)
+    """Run, and end with 0 (done), 1 (failed, with a sentence), 2 (wrong usage) or 130 (Ctrl-C).
+
+    SIGTERM is heeded as Ctrl-C is, and ends with 143: what was begun is cleaned up.
+    """
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, _interrupt)
     sys.exit(run(arguments))
 
 
 class _Interrupts:
-    """Whether Ctrl-C came, and whether there is work that must be cleaned up after.
+    """Which signal came, if one did, and whether there is work that must be cleaned up after.
 
     Libraries that are just being imported swallow an interrupt, make it an error of their own, or
     crash on it; before there is work, ending at once is safe and loses nothing.
     """
 
-    came = False
+    came = 0
     working = False
 
 
 def _interrupt(number: int, frame: FrameType | None) -> None:
     if not _Interrupts.working:
         os.write(2, f"{_INTERRUPTED}\n".encode())
-        os._exit(130)
-    _Interrupts.came = True
+        os._exit(_BY_A_SHELL + number)
+    _Interrupts.came = number
     raise KeyboardInterrupt
 
 
@@ -139,7 +144,7 @@ def raise_if_interrupted() -> None:
 
 def _interrupted() -> int:
     click.echo(_INTERRUPTED, err=True)
-    return 130
+    return _BY_A_SHELL + (_Interrupts.came or signal.SIGINT)
 
 
 def _failed(message: str, exit_code: int, as_json: bool) -> int:
