@@ -125,6 +125,18 @@ class Binder:
         """
         return self._rows(tensor, axis)
 
+    def why_closed(self, op: Op) -> str | None:
+        """Why an op can be tiled along no axis of its first output; None where it can."""
+        reasons: list[str] = []
+        for axis in range(len(self._shapes.get(op.outputs[0], ()))):
+            try:
+                self._bound_op(op, axis)
+            except TilingError as error:
+                reasons.append(error.message)
+            else:
+                return None
+        return reasons[0] if reasons else f"{_named(op)} gives no tensor of known size"
+
     def bind(self, ops: Sequence[Op], entry: str, exit: str, axis: int) -> BoundGroup:
         """Ask every op, from the last to the first.
 

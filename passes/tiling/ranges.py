@@ -77,12 +77,12 @@ class TileableRange:
 
 @dataclass(frozen=True)
 class Closed:
-    """A stage that cannot be tiled along an axis, and why, as a sentence."""
+    """A stage that cannot be tiled along an axis (None: along any), and why, as a sentence."""
 
     entry: str
     exit: str
     blocks: tuple[str, ...]
-    axis: int
+    axis: int | None
     why: str
 
 
@@ -133,23 +133,45 @@ def tileable_groups(program: Program, axes: Iterable[int] | None = None) -> Tile
     binder = Binder(program)
     wanted = None if axes is None else tuple(axes)
     ranges: list[TileableRange] = []
-    closed: dict[tuple[str, str, int], Closed] = {}
+    closed: dict[tuple[str, str, int | None], Closed] = {}
     for chain in _chains(program):
-        stages = [_stage(program, binder, wanted, *link) for link in chain]
+        for link in chain:
+            if link.why is not None:
+                names = tuple(block.name for block in link.blocks)
+                found = Closed(link.entry, link.exit, names, None, link.why)
+                closed.setdefault((link.entry, link.exit, None), found)
+        stages = [_stage(program, binder, wanted, link) for link in chain if link.why is None]
         ranges.extend(_ranges(program, stages))
         for stage in stages:
             for axis, why in stage.closed.items():
                 found = Closed(stage.entry, stage.exit, stage.blocks, axis, why)
                 closed.setdefault((stage.entry, stage.exit, axis), found)
     kept = tuple(_without_overlap(ranges))
-    inside = {(axis, block) for r in kept for axis in (r.axes[-1],) for block in r.blocks}
+    inside = {(axis, block) for r in kept for axis in (r.axes[-1], None) for block in r.blocks}
     interrupting = [
         each for each in closed.values() if not all((each.axis, b) in inside for b in each.blocks)
     ]
+    if not kept and not interrupting:
+        interrupting = list(_refusing_blocks(program, binder))
     return Tileability(kept, tuple(interrupting))
 
 
-Link = tuple[str, str, tuple[Block, ...]]
+def _refusing_blocks(program: Program, binder: Binder) -> Iterator[Closed]:
+    """Where no tensor separates anything: ops that no tile could have passed anyway."""
+    for block in program.blocks or ():
+        for op in (program.op_by_name[name] for name in block.ops):
+            if why := binder.why_closed(op):
+                yield Closed("", op.outputs[0], (block.name,), None, why)
+
+
+@dataclass(frozen=True)
+class Link:
+    """Two cut tensors that follow one another; ``why`` says what else joins their two sides."""
+
+    entry: str
+    exit: str
+    blocks: tuple[Block, ...]
+    why: str | None = None
 
 
 def _chains(program: Program) -> Iterator[list[Link]]:
@@ -175,42 +197,49 @@ def _chains(program: Program) -> Iterator[list[Link]]:
         chain: list[Link] = []
         found = places[bypassing]
         for (begin, entry), (end, exit) in itertools.pairwise(found):
+            if entry == exit or made.get(exit, -1) <= begin:
+                continue
             inside = blocks[begin + 1 : end + 1]
-            if (
-                _is_closed_off(program, inside, entry, exit, bypassing)
-                and made.get(exit, -1) > begin
-            ):
-                chain.append((entry, exit, inside))
-            elif chain:
+            why = _why_open(program, inside, exit, bypassing)
+            if why is None:
+                chain.append(Link(entry, exit, inside))
+                continue
+            if chain:
                 yield chain
-                chain = []
+            yield [Link(entry, exit, inside, why)]
+            chain = []
         if chain:
             yield chain
 
 
-def _is_closed_off(
+def _why_open(
     program: Program,
     inside: Sequence[Block],
-    entry: str,
     exit: str,
     bypassing: frozenset[str],
-) -> bool:
-    """Whether nothing but ``entry`` enters and nothing but ``exit`` leaves."""
-    if entry == exit:
-        return False
-    read = {tensor for block in inside for tensor in block.inputs}
-    inner = {tensor for block in inside for tensor in block.outputs} - {exit}
-    return read.isdisjoint(bypassing) and inner.isdisjoint(program.outputs)
+) -> str | None:
+    """What else than the entry enters, or what else than the exit leaves."""
+    for block in inside:
+        for name in block.ops:
+            op = program.op_by_name[name]
+            for tensor in op.inputs:
+                if tensor in bypassing:
+                    return (
+                        f"op {op.name!r} ({op.op_type}) also reads {tensor!r}, which is made before"
+                    )
+            for tensor in op.outputs:
+                if tensor in program.outputs and tensor != exit:
+                    return f"op {op.name!r} ({op.op_type}) gives {tensor!r}, which is an output"
+    return None
 
 
 def _stage(
     program: Program,
     binder: Binder,
     axes: tuple[int, ...] | None,
-    entry: str,
-    exit: str,
-    blocks: tuple[Block, ...],
+    link: Link,
 ) -> Stage:
+    entry, exit, blocks = link.entry, link.exit, link.blocks
     names = {op for block in blocks for op in block.ops}
     ops: list[Op] = [op for op in program.placed_ops if op.name in names]
     ways: dict[int, BoundGroup] = {}

@@ -7,6 +7,7 @@ from dataclasses import replace
 
 import numpy as np
 import onnx
+import onnxruntime as ort
 
 from partc.ir.program import Program
 from partc.ir.tiling import TileGroup, shares_to_bounds
@@ -34,9 +35,7 @@ def planned(
     return replace(program, plan=replace(program.plan, tiling=tuple(groups)))
 
 
-def tiled(
-    program: Program, groups: Sequence[TileGroup], topology: Topology = STAR
-) -> Program:
+def tiled(program: Program, groups: Sequence[TileGroup], topology: Topology = STAR) -> Program:
     """The program rewritten, and checked as the pass manager would and by the ONNX checker."""
     given = planned(program, groups)
     before = given.model.SerializeToString(deterministic=True)
@@ -83,6 +82,19 @@ def assert_equal_to_whole(
 ) -> None:
     """The rewritten program gives the answers of the model as it was."""
     assert_close(run_whole(rewritten.model, feeds), run_whole(model, feeds))
+
+
+def run_unoptimised(model: onnx.ModelProto, feeds: Mapping[str, Array]) -> dict[str, Array]:
+    """Every op by its own plain kernel."""
+    options = ort.SessionOptions()
+    options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
+    options.intra_op_num_threads = 1
+    options.log_severity_level = 3
+    session = ort.InferenceSession(
+        model.SerializeToString(), options, providers=["CPUExecutionProvider"]
+    )
+    names = [output.name for output in session.get_outputs()]
+    return dict(zip(names, session.run(names, dict(feeds)), strict=True))
 
 
 def even_groups(
