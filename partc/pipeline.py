@@ -69,6 +69,16 @@ class Pipeline:
             )
         )
 
+    def with_precision(self, topology: Topology) -> Pipeline:
+        """The pipeline with set-precision after split, where a host asks for another precision."""
+        names = [each.name for each in self.passes]
+        wanted = any(host.precision != "fp32" for host in topology.hosts.values())
+        if not wanted or "split" not in names or "set-precision" in names:
+            return self
+        place = names.index("split") + 1
+        (added,) = read_passes("set-precision")
+        return Pipeline((*self.passes[:place], added, *self.passes[place:]))
+
     def run(
         self,
         program: Program,

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, ClassVar, Literal
 
 from partc.ir.cost import MessageCost
-from partc.ir.program import Program
+from partc.ir.program import Array, Program
 from partc.ir.topology import Topology
 from partc.targets.here import meter_here
 from partc.targets.meter import Meter
@@ -38,6 +38,8 @@ class Context:
         message_cost: what a message between hosts costs on top of the link; measured over the
             runtime's own protocol by whoever starts the pipeline.
         seed: of sample inputs that partc draws itself.
+        calibration: inputs of the model from which ranges for int8 are taken; the sample input
+            where there are none.
         meters: host -> what measures on its hardware; hosts that are not named are measured on
             this machine, or known by their data sheet where that is other hardware.
     """
@@ -48,6 +50,7 @@ class Context:
     seed: int = 0
     progress: Progress = field(default=no_progress, compare=False)
     meters: Mapping[str, Meter] = field(default_factory=dict, compare=False)
+    calibration: tuple[Mapping[str, Array], ...] = field(default=(), compare=False)
 
     def meter(self, host: str) -> Meter:
         """What measures on the hardware of ``host``.

@@ -20,6 +20,7 @@ class Segment:
         precision: in which its host computes it.
         deployed: what its host runs, where that is not ``model``: the same at its precision.
         engine_source: what an engine is built from, where that is neither.
+        emulated: gives its answers on this machine, where ``deployed`` does not.
     """
 
     id: str
@@ -32,6 +33,7 @@ class Segment:
     precision: Precision = "fp32"
     deployed: onnx.ModelProto | None = None
     engine_source: onnx.ModelProto | None = None
+    emulated: onnx.ModelProto | None = None
 
 
 @dataclass(frozen=True)

@@ -23,12 +23,16 @@ from partc.targets.settings import run_settings
 class SegmentRuns:
     """Loads each segment once, however many plans it is in; a context manager.
 
+    Args:
+        at_precision: as the hosts compute them, and not all in the precision of the model.
+
     Attributes:
         stood_in: hosts whose segments ran on the reference backend -> why.
     """
 
-    def __init__(self, topology: Topology) -> None:
+    def __init__(self, topology: Topology, *, at_precision: bool = False) -> None:
         self._topology = topology
+        self._at_precision = at_precision
         self.stood_in: dict[str, str] = {}
         self._runners: dict[str, Runner] = {}
         self._stack = ExitStack()
@@ -66,8 +70,11 @@ class SegmentRuns:
                 executor = executor_here(target.backend, run_settings(host, target))
                 if executor.instead:
                     self.stood_in[segment.host] = executor.instead
+                model = segment.model
+                if self._at_precision:
+                    model = segment.emulated or segment.deployed or model
                 self._runners[segment.id] = self._stack.enter_context(
-                    open_model(segment.model, executor.backend, executor.settings)
+                    open_model(model, executor.backend, executor.settings)
                 )
             return self._runners[segment.id].run(given)
         except TargetError as error:

@@ -63,8 +63,11 @@ class Verify(Pass):
                         found = self._compared(segments, tensor, actual[tensor], expected[tensor])
                         before = worst.get(tensor, found)
                         worst[tensor] = max(before, found, key=lambda d: d.max_abs_error)
-                if any(is_lossy(transfer.codec) for transfer in transfers):
-                    encoded = runs.with_codecs(segments, transfers, feeds, program.outputs)
+                is_narrow = any(segment.precision != "fp32" for segment in segments)
+                if is_narrow or any(is_lossy(transfer.codec) for transfer in transfers):
+                    with SegmentRuns(context.topology, at_precision=True) as deployed:
+                        lossy = deployed if is_narrow else runs
+                        encoded = lossy.with_codecs(segments, transfers, feeds, program.outputs)
                     known = {name: a for name, a in outputs.items() if name not in random}
                     loss = max(loss, output_loss(encoded, known))
         _refuse_over_budget(loss, context.topology.constraints.loss_budget)
@@ -80,6 +83,7 @@ class Verify(Pass):
             f"with their own backend ({why}); partc verify on that host does that"
             for host, why in runs.stood_in.items()
         )
+        notices += _precision_notice(program, loss)
         verification = Verification(tuple(differences), feeds, outputs, loss)
         verified = replace(program, verification=verification, notices=(*program.notices, *notices))
         said = f"{len(differences)} tensors equal, largest error {verification.max_abs_error:.3g}"
@@ -108,13 +112,25 @@ def _plans(program: Program) -> list[tuple[tuple[Segment, ...], tuple[Transfer, 
     return [chosen, *((each.segments or (), each.transfers) for each in others)]
 
 
+def _precision_notice(program: Program, loss: float) -> tuple[str, ...]:
+    narrow = {
+        f"{segment.host!r} computes in {segment.precision}": None
+        for segments, _ in _plans(program)
+        for segment in segments
+        if segment.precision != "fp32"
+    }
+    if not narrow:
+        return ()
+    return (f"host {' and '.join(narrow)}: on the sample the answer loses {loss:.3g}, relative",)
+
+
 def _refuse_over_budget(loss: float, budget: float | None) -> None:
     """The optimizer adds up losses measured one by one, which is not always what they do."""
     if budget is not None and loss > budget:
         raise VerificationError(
-            f"the encoded transfers lose {loss:.3g} of the answer, more than the budget of "
-            f"{budget:g}; give a smaller --loss-budget, so that fewer bits are saved, or real "
-            "samples with --input"
+            f"the encoded transfers, and hosts that compute in a lower precision, lose {loss:.3g} "
+            f"of the answer, more than the budget of {budget:g}; give a smaller --loss-budget, so "
+            "that fewer bits are saved on the way, a higher precision, or real samples with --input"
         )
 
 
