@@ -57,7 +57,6 @@ class Compilation:
         return sorted({entry.what.kind for entry in CostStore(self.store).entries()})
 
     def left_behind(self) -> list[str]:
-        # Sockets of processes that were just ended are gone a moment later.
         return [path.name for path in self.temporary.iterdir() if path.name.startswith("partc-")]
 
 
@@ -88,7 +87,7 @@ def test_nothing_is_left_while_messages_are_measured(
 ) -> None:
     compilation = compiling(NO_FIXED)
     process = compilation.start("--no-store")
-    wait_until(lambda: bool(compilation.left_behind()), process)
+    wait_until(lambda: any(compilation.temporary.glob("partc-*/probe")), process)
     process.send_signal(number)
     _, err = process.communicate(timeout=_PATIENCE_S)
     assert process.returncode == code
