@@ -39,6 +39,10 @@ from partc.cli.credentials import credentials_option
     help="Start the other hosts here, joined by links emulated as the topology says.",
 )  # fmt: skip
 @click.option(
+    "--pin/--no-pin", default=True, show_default=True,
+    help="With --local, give each host cores of its own where there are enough.",
+)  # fmt: skip
+@click.option(
     "--repeat", type=click.IntRange(min=1), default=1, show_default=True,
     help="Send the request this often; latencies are then of all of them.",
 )  # fmt: skip
@@ -47,7 +51,10 @@ from partc.cli.credentials import credentials_option
     help="Where a host listens, instead of the topology's address; may be repeated.",
 )  # fmt: skip
 @click.option("--plan", metavar="NAME", help="Take this plan of the bundle's portfolio.")
-@click.option("--bandwidth-mbit-s", type=float, help="As it is now, to choose the plan by.")
+@click.option(
+    "--bandwidth-mbit-s", type=float,
+    help="As it is now, to choose the plan by; with --local the links have it, too.",
+)  # fmt: skip
 @click.option("--device-slowdown", type=float, help="Against the declared speed, likewise.")
 @click.option("--server-slowdown", type=float, help="Against the declared speed, likewise.")
 @click.option(
@@ -66,6 +73,7 @@ def command(
     input_path: Path | None,
     output_path: Path | None,
     local: bool,
+    pin: bool,
     repeat: int,
     addresses: tuple[str, ...],
     plan: str | None,
@@ -106,7 +114,13 @@ def command(
                 raise UsageError("--local chooses the addresses itself; leave --address out")
             if credentials is not None:
                 raise UsageError("--local stays on this machine; leave --credentials out")
-            local_hosts = LocalDeployment(bundle, deadline_s=deadline, fallback=fallback)
+            local_hosts = LocalDeployment(
+                bundle,
+                bandwidth_mbit_s=bandwidth_mbit_s,
+                pin=pin,
+                deadline_s=deadline,
+                fallback=fallback,
+            )
             deployment = stack.enter_context(local_hosts).deployment
         else:
             given = parse_addresses(list(addresses))
@@ -125,6 +139,8 @@ def command(
             "device_slowdown": device_slowdown,
             "server_slowdown": server_slowdown,
         }
+        if local and len(deployment.plans) == 1:
+            del observed["bandwidth_mbit_s"]  # The link has it; there is nothing to choose.
         if any(value is not None for value in observed.values()):
             deployment.observe(**{k: v for k, v in observed.items() if v is not None})
         answers = []

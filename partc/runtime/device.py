@@ -61,8 +61,8 @@ class Answer:
     @property
     def sent_bytes(self) -> int:
         """Bytes of all messages, in both directions of all links."""
-        every = (*self.calls, *self.pushes)
-        return sum(message.sent_bytes + message.received_bytes for message in every)
+        by_calls = sum(call.sent_bytes + call.received_bytes for call in self.calls)
+        return by_calls + sum(push.sent_bytes + push.received_bytes for push in self.pushes)
 
     def segment_s(self) -> dict[str, dict[str, float]]:
         """Seconds of each segment by host."""
@@ -119,6 +119,13 @@ class Deployment:
             UsageError: there is no such plan.
         """
         start_s = time.perf_counter()
+        given: Any = feeds
+        if not isinstance(given, Mapping):
+            names = ", ".join(f"{spec.name!r}: ..." for spec in self._inputs)
+            raise RequestError(
+                f"inputs are given by name, such as {{{names}}}, but a {type(given).__name__} "
+                "was given"
+            )
         tensors = checked_tensors(feeds, self._inputs)
         choice = self._chooser.choose(self._host.health.why_down, plan)
         try:

@@ -50,7 +50,8 @@ class HostPlan:
             dict.fromkeys(push.receiver for push in pushes if push.sender == host)
         )
         self._serial_s = [
-            sum(each.predicted_s for each in (*plan.segments, *plan.transfers)) for plan in plans
+            sum(s.predicted_s for s in plan.segments) + sum(t.predicted_s for t in plan.transfers)
+            for plan in plans
         ]
         self._behind = {call: frozenset(self._hosts_behind(call)) for call in self._all_calls}
         self._awaited = {call: frozenset(self._all_awaited(call)) for call in self._all_calls}

@@ -178,8 +178,8 @@ class LocalDeployment:
             for sender, host in self._calls:
                 between.setdefault(frozenset((sender, host)), []).append((sender, host))
             for calls in between.values():
-                link = topology.link_between(*calls[0])
-                self._links.append(_EmulatedLink(link, calls, self._factor))
+                joint = topology.link_between(*calls[0])
+                self._links.append(_EmulatedLink(joint, calls, self._factor))
         for link in self._links:
             link.await_ready()
 

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import logging
+import threading
 import uuid
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -21,6 +23,8 @@ from partc.suggest import unknown_name
 Array = np.ndarray[Any, np.dtype[Any]]
 
 MAX_REQUEST_ID_LENGTH = 128
+MAX_CALLS_AT_ONCE = 64
+"""Calls and segments; more are refused at once. Pushes are not counted: calls wait for them."""
 
 _log = logging.getLogger(__name__)
 
@@ -90,6 +94,7 @@ class HostedModels:
     def __init__(self, executor: Executor) -> None:
         self.executor = executor
         self._plan = executor.plan
+        self._slots = threading.BoundedSemaphore(MAX_CALLS_AT_ONCE)
 
     @property
     def pace(self) -> Pace:
@@ -149,6 +154,26 @@ class HostedModels:
             raise RequestError(f"the request id is longer than {MAX_REQUEST_ID_LENGTH} characters")
         tensors = checked_tensors(request.tensors, inputs)
         wanted = _wanted(request.outputs, outputs)
+        if request.model in self._plan.pushed_here:
+            self._take_push(request, tensors)
+            return ModelAnswer(request.model, request.request, {})
+        with self._slot():
+            return self._answer(request, tensors, wanted)
+
+    @contextmanager
+    def _slot(self) -> Iterator[None]:
+        if not self._slots.acquire(blocking=False):
+            raise CallFailedError(
+                FailureKind.BUSY, f"it carries out {MAX_CALLS_AT_ONCE} calls already"
+            )
+        try:
+            yield
+        finally:
+            self._slots.release()
+
+    def _answer(
+        self, request: ModelRequest, tensors: dict[str, Array], wanted: tuple[str, ...]
+    ) -> ModelAnswer:
         codecs: Mapping[str, str] = {}
         if request.model in self._plan.calls:
             if request.identity:  # Of partc hosts alone: others expect plain tensors.
@@ -161,9 +186,6 @@ class HostedModels:
                 request.giving_up,
             )
             found, report = reply.tensors, reply.report
-        elif request.model in self._plan.pushed_here:
-            self._take_push(request, tensors)
-            found, report = {}, Report()
         else:
             report = Report()
             segment = self._plan.segments[request.model]

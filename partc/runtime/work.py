@@ -136,8 +136,10 @@ class Work:
         try:
             self._take_all_steps()
         except BaseException:
-            for under_way in (*self._under_way.values(), *self._pushing):
+            for under_way in self._under_way.values():
                 under_way.pending.abandon()
+            for pushing in self._pushing:
+                pushing.pending.abandon()
             raise
         finally:
             if exchanges:

@@ -142,7 +142,8 @@ class _Work:
 
     def _arrival(self, tensor: str, job: _Job) -> _Arrival:
         before = self._before[tensor]
-        host, hops = job.host, []
+        host = job.host
+        hops: list[Hop] = []
         while True:
             here = self._relays.get((tensor, host))
             if here is not None and here is not job:

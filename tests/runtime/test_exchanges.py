@@ -14,7 +14,7 @@ from partc.bundle.manifest import Manifest
 from partc.runtime.device import Answer
 from partc.runtime.transport import CallFailedError, FailureKind
 from tests.runtime import meshes, plans
-from tests.runtime.handmade import write_bundle
+from tests.runtime.handmade import Piece, write_bundle
 from tests.runtime.memory import MemoryNetwork
 from tests.runtime.test_executor import wait_until
 
@@ -72,7 +72,7 @@ def test_two_servers_do_all_their_work_in_one_call_each() -> None:
 def test_what_one_segment_makes_for_a_host_is_one_message() -> None:
     both = plans.scaling("s1", "left", "t", 3.0, "u")
     second = plans.scaling("s1b", "left", "t", 4.0, "v")
-    made = meshes.Piece(
+    made = Piece(
         "s1", "left", ("t",), ("u", "v"), both.nodes + second.nodes, {**(both.constants or {})}
     )
     pieces = (

@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -245,6 +246,9 @@ def test_wrong_requests_are_one_sentence(tmp_path: Path) -> None:
             with pytest.raises(RequestError) as caught:
                 local.run(feeds)
             assert sentence in str(caught.value)
+        positional: Any = [x]
+        with pytest.raises(RequestError, match=r"by name, such as \{'x': \.\.\.\}, but a list"):
+            local.run(positional)
         assert not check(local, 6).failures
 
 

@@ -8,9 +8,11 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
+from queue import SimpleQueue
 
+import grpc
 import numpy as np
 import pytest
 
@@ -164,3 +166,16 @@ def test_the_runtime_needs_neither_optimizer_nor_graph_surgery() -> None:
     )
     others = ("partc.optimizer", "partc.passes", "onnx_graphsurgeon", "pulp", "partc.report")
     assert imported(everything, others) == set()
+
+
+def test_more_streams_than_calls_at_once_may_be_open(tmp_path: Path) -> None:
+    """A hundred devices that hold a stream each, and one more that asks."""
+    bundle = write_bundle(tmp_path, plans.two_hosts())
+    with HostServer(bundle, "server") as server, ExitStack() as stack:
+        for _ in range(100):
+            channel = stack.enter_context(grpc.insecure_channel(server.address))
+            stream = channel.stream_stream("/inference.GRPCInferenceService/ModelStreamInfer")
+            stack.callback(stream(iter(SimpleQueue().get, None)).cancel)
+        with open_bundle(bundle, addresses={"server": server.address}) as device:
+            feeds = plans.sample()
+            assert not device.request(feeds).failures

@@ -26,6 +26,9 @@ from partc.runtime.wire.security import open_channel, why_unreachable
 
 SERVICE = "inference.GRPCInferenceService"
 
+MAX_IDLE_STREAMS = 16
+"""Kept open to each host: a stream takes a thread there, and a new one a round trip."""
+
 _KIND_OF_STATUS = {
     grpc.StatusCode.UNAVAILABLE: FailureKind.UNREACHABLE,
     grpc.StatusCode.CANCELLED: FailureKind.UNREACHABLE,
@@ -168,7 +171,10 @@ class _Peer:
 
     def stream_is_idle(self, stream: _Stream) -> None:
         with self._lock:
-            self._idle.append(stream)
+            if len(self._idle) < MAX_IDLE_STREAMS:
+                self._idle.append(stream)
+                return
+        stream.close()
 
     def stream_ended(
         self, stream: _Stream, sent: tuple[bytes, Future[CallReply], float] | None, error: Any

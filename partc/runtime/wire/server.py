@@ -18,8 +18,9 @@ from partc.runtime.wire.options import checked_listen_address, server_options
 from partc.runtime.wire.security import TokenInterceptor, server_credentials
 from partc.runtime.wire.service import InferenceService
 
-MAX_CONCURRENT_CALLS = 64
-"""Streams and unary calls together; more are refused at once, with RESOURCE_EXHAUSTED."""
+MAX_CONNECTED_CALLS = 512
+"""Streams, most of them idle, and unary calls together; more are refused at once, with
+RESOURCE_EXHAUSTED. Each has a thread. How many are worked on at once is the models' limit."""
 
 
 class GrpcServer:
@@ -51,11 +52,11 @@ class GrpcServer:
     ) -> None:
         checked_listen_address(listen, allow_remote=allow_remote or credentials is not None)
         self._models = models
-        self._threads = ThreadPoolExecutor(MAX_CONCURRENT_CALLS, thread_name_prefix="partc-call")
+        self._threads = ThreadPoolExecutor(MAX_CONNECTED_CALLS, thread_name_prefix="partc-call")
         self._server = grpc.server(
             self._threads,
             options=server_options(max_message_bytes),
-            maximum_concurrent_rpcs=MAX_CONCURRENT_CALLS,
+            maximum_concurrent_rpcs=MAX_CONNECTED_CALLS,
             interceptors=_interceptors(credentials),
         )
         own = InferenceService(models, host).handler()
