@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping
 from partc.ir.program import Program
 from partc.ir.segment import Segment
 from partc.ir.topology import Topology
+from partc.passes.refine.forecast import Forecast
 
 Arrivals = dict[str, dict[str, float]]
 """Tensor -> receiving host -> seconds of its arrival whatever its size."""
@@ -16,20 +17,24 @@ def corrections(
     program: Program,
     topology: Topology,
     segments: Iterable[Segment],
-    arrival_s: Mapping[tuple[str, str], float],
+    found_s: Forecast,
     seconds: Mapping[str, float],
 ) -> Arrivals:
     """What each transfer of a plan really costs beyond its bytes.
+
+    On two hosts all of it; with more, what comes on top of a message of its own, since a tensor
+    may come to a host over more than one link.
 
     A segment that takes longer than its blocks together does so because of where it was cut: the
     difference belongs to the tensors that come in over the cut, or, where nothing comes in, to
     those that go out. A host starts no segment without them, so they pay for that too.
 
     Args:
-        arrival_s: (tensor, receiver) -> the message's own part, 0 for a tensor that rides along.
+        found_s: the plan's messages.
         seconds: segment id -> its measured time.
     """
     segments = tuple(segments)
+    arrival_s = found_s.arrival_s
     found = dict(arrival_s)
     for segment in segments:
         if segment.id not in seconds:
@@ -44,7 +49,12 @@ def corrections(
             found[key] += more_s / len(crossing)
     result: Arrivals = {}
     for (tensor, receiver), fixed_s in found.items():
-        result.setdefault(tensor, {})[receiver] = max(0.0, fixed_s)
+        known_s = (
+            0.0
+            if len(topology.hosts) == 2 and not topology.bus
+            else found_s.lone_s[tensor, receiver]
+        )
+        result.setdefault(tensor, {})[receiver] = max(0.0, fixed_s - known_s)
     return result
 
 

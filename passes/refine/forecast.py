@@ -31,11 +31,14 @@ class Forecast:
         simulated_s: hosts and links side by side.
         arrival_s: (tensor, receiver) -> what its arrival costs whatever its size: the message,
             for the first tensor in it, and nothing for those that ride along.
+        lone_s: the same if each tensor were a message of its own that starts a segment, which is
+            what the placement problem supposes.
     """
 
     latency_s: float
     simulated_s: float
     arrival_s: Mapping[tuple[str, str], float]
+    lone_s: Mapping[tuple[str, str], float]
 
 
 def messages_of(calls: Iterable[Call]) -> list[Message]:
@@ -69,10 +72,15 @@ def forecast(
     """
     assert program.costs is not None
     arrival_s: dict[tuple[str, str], float] = {}
+    lone_s: dict[tuple[str, str], float] = {}
+    homes = {topology.output_home(name) for name in program.outputs}
     for message in messages_of(calls):
         fixed_s = message_fixed_s(program.costs, topology, message.sender, message.receiver)
         for position, tensor in enumerate(message.tensors):
-            arrival_s.setdefault((tensor, message.receiver), 0.0 if position else fixed_s)
+            key = (tensor, message.receiver)
+            arrival_s.setdefault(key, 0.0 if position else fixed_s)
+            starts_s = program.costs.segment_fixed_s[message.receiver]
+            lone_s[key] = fixed_s + (0.0 if message.receiver in homes else starts_s)
     sizes = {tensor.name: tensor for tensor in problem.tensors}
     read = {tensor for segment in segments for tensor in segment.inputs}
     written = {tensor for segment in segments for tensor in segment.outputs}
@@ -81,6 +89,7 @@ def forecast(
         hosts=problem.hosts,
         links=problem.links,
         bus=problem.bus,
+        routes=problem.routes,
         codecs=problem.codecs,
         ops=tuple(
             Op(
@@ -94,8 +103,8 @@ def forecast(
         tensors=tuple(
             Tensor(
                 name=name,
-                size_bytes=sizes[name].size_bytes,
-                codecs=sizes[name].codecs,
+                size_bytes=program.tensor(name).size_bytes,
+                codecs=sizes[name].codecs if name in sizes else {},
                 shares_message=True,
                 extra_s={
                     host: arrival_s[name, host]
@@ -114,6 +123,7 @@ def forecast(
         latency_s=sequential.latency_s,
         simulated_s=simulate(plan, placement, codecs).latency_s,
         arrival_s=arrival_s,
+        lone_s=lone_s,
     )
 
 

@@ -168,7 +168,7 @@ class _Loop:
             )
         )
         believed = {name: seconds[name] for name in measured}
-        new = corrections(self.program, self.context.topology, segments, found.arrival_s, believed)
+        new = corrections(self.program, self.context.topology, segments, found, believed)
         costs = self.program.costs
         costs = replace(costs, corrections=merged(costs.corrections, new))
         self.program = replace(self.program, costs=costs)

@@ -113,7 +113,9 @@ class SegmentMeter:
         slowdown = self._context.topology.hosts[host].slowdown
         known_s = self._program.costs.whole_s[host] / slowdown
         feeds = self._tensors(every)
-        jobs: list[Job] = [(self._program.model, feeds)]
+        tiled = self._program.tiled
+        whole_model = self._program.model if tiled is None else tiled.model
+        jobs: list[Job] = [(whole_model, feeds)]
         for segment in missing:
             assert segment.model is not None
             jobs.append((segment.model, {name: feeds[name] for name in segment.inputs}))

@@ -222,7 +222,7 @@ def test_a_corrected_problem_prices_the_measured_plan_as_measured(topology: Topo
         found = forecast(problem, program, topology, segments, calls, seconds, {})
         if len({s.host for s in segments}) == 1 and not messages_of(calls):
             continue
-        new = corrections(program, topology, segments, found.arrival_s, seconds)
+        new = corrections(program, topology, segments, found, seconds)
         costs = replace(program.costs, corrections=merged({}, new))
         corrected = placement_problem(replace(program, costs=costs), topology)
         blocks = {b.name: placement[b.ops[0]] for b in program.blocks or ()}
