@@ -71,10 +71,7 @@ def unpack(graph: bytes, piece: Callable[[str], bytes]) -> onnx.ModelProto:
     Raises:
         RequestError: it is not a model, or refers to files of the node.
     """
-    try:
-        model = onnx.ModelProto.FromString(graph)
-    except DecodeError as error:
-        raise RequestError("what was sent is not an ONNX model") from error
+    model = _parsed(graph)
     for weight in model.graph.initializer:
         location = next((e.value for e in weight.external_data if e.key == "location"), "")
         if weight.data_location == onnx.TensorProto.EXTERNAL and location.startswith(_PREFIX):
@@ -92,16 +89,22 @@ def unpack(graph: bytes, piece: Callable[[str], bytes]) -> onnx.ModelProto:
 
 def pieces_named_in(graph: bytes) -> list[str]:
     """SHA-256 of every weight that was taken out of a graph."""
-    try:
-        model = onnx.ModelProto.FromString(graph)
-    except DecodeError as error:
-        raise RequestError("what was sent is not an ONNX model") from error
+    model = _parsed(graph)
     return [
         entry.value.removeprefix(_PREFIX)
         for weight in model.graph.initializer
         for entry in weight.external_data
         if entry.value.startswith(_PREFIX)
     ]
+
+
+def _parsed(graph: bytes) -> onnx.ModelProto:
+    model = onnx.ModelProto()
+    try:
+        model.ParseFromString(graph)
+    except DecodeError as error:
+        raise RequestError("what was sent is not an ONNX model") from error
+    return model
 
 
 def _copy_fields(source: Any, target: Any, without: str) -> None:

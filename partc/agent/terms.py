@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import statistics
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 import numpy as np
 
 from partc.codecs import CODEC_NAMES, decode, encode
 from partc.runtime.models import ModelRequest
+
+Buffer = bytes | memoryview
 
 _SMALL_ELEMENTS, _LARGE_ELEMENTS = 1 << 8, 1 << 19
 _ROUNDS = 7
@@ -43,10 +45,16 @@ def measure_terms(codecs: tuple[str, ...] = CODEC_NAMES) -> MessageTerms:
     decodings: dict[str, float] = {}
     for codec in codecs:
         packed = {n: encode(_sample(n), codec) for n in messages}
-        encodings[codec] = _per_byte(lambda n, c=codec: encode(_sample(n), c))
-        decodings[codec] = _per_byte(
-            lambda n, p=packed: decode(bytes(p[n][0]), p[n][1], "float32", (n,))
-        )
+
+        def encoded(elements: int, codec: str = codec) -> object:
+            return encode(_sample(elements), codec)
+
+        def decoded(elements: int, packed: Mapping[int, tuple[Buffer, str]] = packed) -> object:
+            data, used = packed[elements]
+            return decode(bytes(data), used, "float32", (elements,))
+
+        encodings[codec] = _per_byte(encoded)
+        decodings[codec] = _per_byte(decoded)
     return MessageTerms(
         write_s_per_byte=_per_byte(written),
         read_s_per_byte=_per_byte(lambda n: decode_request(messages[n])),

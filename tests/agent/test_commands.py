@@ -75,7 +75,7 @@ def nodes(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Nodes]:
         for name in ("camera", "gateway", "server")
     ]
     try:
-        yield Nodes(*agents, credentials=own)
+        yield Nodes(agents[0], agents[1], agents[2], own)
     finally:
         for agent in agents:
             agent.__exit__(None, None, None)
@@ -189,7 +189,7 @@ def test_wrong_usage_ends_with_2(
 
     monkeypatch.chdir(tmp_path)
     small_model(tmp_path / "m.onnx")
-    np.savez(tmp_path / "x.npz", **plans.sample())
+    np.savez(tmp_path / "x.npz", x=plans.sample()["x"])
     (tmp_path / "t.toml").write_text("[hosts.camera]\n")
     write_bundle(tmp_path / "b", plans.two_hosts())
     done = partc(capfd, *arguments)

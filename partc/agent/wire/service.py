@@ -77,13 +77,17 @@ class AgentService:
             "Terms": _plain(Empty, lambda asked: work.terms()),
             "Missing": _plain(Digests, work.missing),
             "Offer": _plain(Offer, work.offer),
-            "Activate": _plain(BundleId, lambda asked: work.activate(asked) or Empty()),
+            "Activate": _plain(BundleId, self._activate),
             "Put": grpc.stream_unary_rpc_method_handler(self._put),
             "Measure": _events(Job, work.carry_out),
             "Prepare": _events(BundleId, lambda asked, is_wanted: work.prepare(asked)),
             "MeasureLink": _events(LinkRequest, work.measure_link),
         }
         return grpc.method_handlers_generic_handler(SERVICE, methods)
+
+    def _activate(self, asked: BundleId) -> Empty:
+        self._work.activate(asked)
+        return Empty()
 
     def _put(self, chunks: Iterator[bytes], context: Any) -> bytes | None:
         try:

@@ -57,7 +57,7 @@ def server_credentials(credentials: Credentials) -> Any:
     )
 
 
-class TokenInterceptor(grpc.ServerInterceptor):  # type: ignore[misc] - grpc has no types
+class TokenInterceptor(grpc.ServerInterceptor):  # type: ignore[misc]
     """Refuses calls that do not carry the token."""
 
     def __init__(self, token: str) -> None:
@@ -152,7 +152,7 @@ def _of_handshake(address: str, error: ssl.SSLError) -> str:
     return f"the handshake with {address} failed: {reason}"
 
 
-class _TokenPlugin(grpc.AuthMetadataPlugin):  # type: ignore[misc] - grpc has no types
+class _TokenPlugin(grpc.AuthMetadataPlugin):  # type: ignore[misc]
     def __init__(self, token: str) -> None:
         self._metadata = ((_HEADER, _bearer(token)),)
 
