@@ -97,7 +97,10 @@ class Binder:
         self._rules = tile_rules()
         self._weights = {w.name: w for w in program.model.graph.initializer}
         self._shapes = _shapes(program, self._weights)
-        self._opsets = {o.domain.replace("ai.onnx", ""): o.version for o in _opsets(program)}
+        self._opsets = {
+            each.domain.replace("ai.onnx", ""): int(each.version)
+            for each in program.model.opset_import
+        }
         self._geometry: dict[tuple[str, int], BoundOp | str] = {}
 
     @property
@@ -135,7 +138,9 @@ class Binder:
                 reasons.append(error.message)
             else:
                 return None
-        return reasons[0] if reasons else f"{_named(op)} gives no tensor of known size"
+        if op.outputs[0] not in self._shapes:
+            return f"{_named(op)} gives no tensor of known size"
+        return reasons[0] if reasons else None
 
     def bind(self, ops: Sequence[Op], entry: str, exit: str, axis: int) -> BoundGroup:
         """Ask every op, from the last to the first.
@@ -234,9 +239,10 @@ class Binder:
             raise TilingError("gives a tensor of unknown size")
         if axis >= site.rank or site.rows == 0:
             raise TilingError(f"gives a tensor with nothing along axis {axis}")
-        if any(self._shapes[name][axis] != site.rows for name in used):
+        geometry = rule(site)
+        if any(self._shapes[name][axis : axis + 1] != (site.rows,) for name in used):
             raise TilingError(f"gives tensors of different sizes along axis {axis}")
-        return BoundOp(op, node, site, rule(site))
+        return BoundOp(op, node, site, geometry)
 
     def _written(self, tensor: str) -> tuple[Dim, ...] | None:
         if tensor in self._weights:
@@ -271,10 +277,6 @@ def _shapes(
         if info.kind == "tensor" and info.planned_shape is not None:
             shapes[name] = info.planned_shape
     return shapes
-
-
-def _opsets(program: Program) -> Iterable[onnx.OperatorSetIdProto]:
-    return program.model.opset_import
 
 
 def _named(op: Op) -> str:

@@ -10,18 +10,21 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from heapq import heappop, heappush
+from typing import TypeVar
 
 import numpy as np
 import onnx
 
 from partc.errors import PassError
 from partc.ir.program import Array, Op, Program, captured_names
-from partc.ir.tensor import TensorInfo
+from partc.ir.tensor import Dim, TensorInfo
 from partc.ir.tiling import TensorPart, TileGroup
 from partc.ir.topology import Topology
 from partc.passes.tiling.bound import Binder, BoundGroup, BoundOp
 from partc.passes.tiling.channels import InputChannels
 from partc.passes.tiling.geometry import Tile
+
+_Side = TypeVar("_Side", bound=Dim)
 
 
 @dataclass(frozen=True)
@@ -490,14 +493,14 @@ class _TileWriter(Tile):
 def resized(info: TensorInfo, name: str, sizes: Mapping[int, int]) -> TensorInfo:
     """What is known of a tensor of other sizes along some axes."""
 
-    def changed(shape: tuple[object, ...]) -> tuple[object, ...]:
-        return tuple(sizes.get(axis, side) for axis, side in enumerate(shape))  # type: ignore[call-overload]
+    def changed(shape: tuple[_Side, ...]) -> tuple[_Side | int, ...]:
+        return tuple(sizes.get(axis, side) for axis, side in enumerate(shape))
 
     return replace(
         info,
         name=name,
-        shape=None if info.shape is None else changed(info.shape),  # type: ignore[arg-type]
-        planned_shape=None if info.planned_shape is None else changed(info.planned_shape),  # type: ignore[arg-type]
+        shape=None if info.shape is None else changed(info.shape),
+        planned_shape=None if info.planned_shape is None else changed(info.planned_shape),
     )
 
 

@@ -81,8 +81,10 @@ class GroupWork:
         own = np.array([weights[block] for block in self.blocks], np.float64)
         done = self._from_stage_on(self.share.sum(axis=2) * own[:, None])
         once = self._from_stage_on(np.broadcast_to(own[:, None], self.share.shape[:2]))
-        result: Floats = np.divide(done, once, out=np.ones_like(done), where=once > 0) - 1.0
-        return result
+        ratio: Floats = np.ones_like(done)
+        np.divide(done, once, out=ratio, where=once > 0)
+        ratio -= 1.0
+        return ratio
 
     def _from_stage_on(self, per_block: Floats) -> Floats:
         of_stage = np.zeros((self.last, *per_block.shape[1:]))
@@ -141,8 +143,8 @@ class RangeWork:
 
     def scatter_bytes(self, cut: int, begin: Rows, end: Rows) -> Floats:
         """(..., K): bytes that each host is sent where the cut tensor is whole elsewhere."""
-        result: Floats = (end - begin) * self.range.row_bytes[cut]
-        return result
+        rows = np.asarray(end - begin, np.float64)
+        return rows * self.range.row_bytes[cut]
 
     @cached_property
     def block_rows(self) -> Mapping[str, int]:

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-import numpy as np
-
 from partc.passes.tiling.geometry import Geometry, Reads, RuleTable, Site, TilingError
 
 _REDUCTIONS = (
@@ -59,7 +57,9 @@ def mean_variance(site: Site) -> Geometry:
 def cumulative(site: Site) -> Geometry:
     """CumSum along another axis."""
     axis = site.constant(1, "axis")
-    return same_unless(site, [int(np.ravel(axis)[0]) % site.rank], "adds up along")
+    if axis is None:
+        raise TilingError("has no axis")
+    return same_unless(site, [int(axis.ravel()[0]) % site.rank], "adds up along")
 
 
 def reduction(site: Site) -> Geometry:

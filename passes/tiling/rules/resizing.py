@@ -78,7 +78,7 @@ def _key(site: Site) -> bytes:
     node = onnx.NodeProto(op_type=site.node.op_type, domain=site.node.domain)
     node.attribute.extend(a for a in site.node.attribute if a.name not in ("scales", "axes"))
     node.doc_string = str(site.opset)
-    return node.SerializeToString(deterministic=True)
+    return bytes(node.SerializeToString(deterministic=True))
 
 
 def _reads(axis: int, matrix: Matrix) -> Reads:

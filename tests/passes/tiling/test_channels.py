@@ -10,7 +10,7 @@ import pytest
 
 from partc.errors import PassError
 from partc.ir.program import Program
-from partc.ir.tiling import TileGroup
+from partc.ir.tiling import TileGroup, TileKind
 from partc.passes.contract import Context
 from partc.passes.lower.split import Split
 from tests.passes.tiling.single_ops import draw_weights, single_op
@@ -67,7 +67,7 @@ def test_a_sum_over_input_channels(name: str, bounds: tuple[int, ...]) -> None:
 
 
 @pytest.mark.parametrize("kind", ["tiles", "input-channels"])
-def test_no_host_is_given_all_weights(kind: str) -> None:
+def test_no_host_is_given_all_weights(kind: TileKind) -> None:
     _, program = layer("conv")
     group = replace(summed(program, (0, 2, 6)), kind=kind)
     if kind == "tiles":

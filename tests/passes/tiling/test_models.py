@@ -101,19 +101,15 @@ def test_large_built_models(name: str) -> None:
     check_built(name)
 
 
-@pytest.mark.parametrize(
-    "trained", [m for m in TILEABLE if m.name not in LARGE_TRAINED], ids=lambda m: m.name
-)
-def test_trained_models(trained: TrainedModel) -> None:
-    check_trained(trained)
+@pytest.mark.parametrize("name", [name for name in TILEABLE if name not in LARGE_TRAINED])
+def test_trained_models(name: str) -> None:
+    check_trained(TILEABLE[name])
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(
-    "trained", [m for m in TILEABLE if m.name in LARGE_TRAINED], ids=lambda m: m.name
-)
-def test_large_trained_models(trained: TrainedModel) -> None:
-    check_trained(trained)
+@pytest.mark.parametrize("name", LARGE_TRAINED)
+def test_large_trained_models(name: str) -> None:
+    check_trained(TILEABLE[name])
 
 
 def test_a_model_of_one_conditional_cannot_be_tiled() -> None:

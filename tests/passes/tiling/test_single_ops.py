@@ -20,7 +20,7 @@ def test_tiles_of_one_op(name: str, axis: int) -> None:
     feeds = feeds_of(program)
     whole = run_whole(model, feeds)
     rows = whole["y"].shape[axis]
-    bounds = [(0, k, rows) for k in range(1, rows)]
+    bounds: list[tuple[int, ...]] = [(0, k, rows) for k in range(1, rows)]
     bounds += [(0, k, k + 1, rows) for k in range(1, rows - 1)]
     for each in bounds:
         group = TileGroup(
