@@ -10,6 +10,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 import partc
@@ -100,6 +101,44 @@ def test_the_pass_and_the_target_compile_a_model(installed: Path, work: Path) ->
         ops: {"camera"} for ops in costs if "Sigmoid_1" in ops
     }
     assert any("server" in hosts for hosts in costs.values())
+
+
+def test_the_target_is_shown_measured_and_run(installed: Path, work: Path) -> None:
+    shown = output_of([installed], "targets", "toy.toml", cwd=work)
+    assert "toy" in shown["backends"]
+    (row,) = shown["targets"]
+    assert (row["backend"], row["costs"], row["available"]) == ("toy", "measured", True)
+    known = parsed("g (float[1,8] x) => (float[1,8] y) {a = Relu(x) y = Exp(a)}", {}).model
+    (work / "known.onnx").write_bytes(known.SerializeToString())
+    profile = output_of(
+        [installed], "profile", "known.onnx", "--target", "toy.toml", "--no-store", cwd=work
+    )
+    assert {block["provenance"] for block in profile["blocks"]} == {"measured"}
+    pipeline = (
+        "infer-shapes,group-blocks,annotate-costs{repeats=3,pause_ms=0},partition,split,verify"
+    )
+    given = np.linspace(-1, 1, 8, dtype=np.float32).reshape(1, 8)
+    np.savez(work / "x.npz", x=given)
+    options = ("-t", "topology.toml", "-o", "bundle", "--pipeline", pipeline)
+    pinned = '\n[constraints]\npin = { server = ["Neg_*"] }\n'
+    (work / "topology.toml").write_text(TOPOLOGY + pinned)
+    output_of([installed], "compile", "model.onnx", *options, cwd=work)
+    arguments = ("bundle", "--local", "--input", "x.npz", "--output", "y.npz")
+    output_of([installed], "run", *arguments, cwd=work)
+    relu = np.maximum(given, 0)
+    expected = np.exp(np.maximum(-1 / (1 + np.exp(-relu)), 0))
+    np.testing.assert_allclose(np.load(work / "y.npz")["y"], expected, rtol=1e-5)
+    assert output_of([installed], "verify", "bundle", cwd=work)["verified"]["max_abs_error"] < 1e-5
+
+
+def test_a_provider_of_the_target_is_its_own_affair(installed: Path, work: Path) -> None:
+    (work / "toy.toml").write_text('backend = "toy"\nprovider = "slow"\n')
+    (row,) = output_of([installed], "targets", "toy.toml", cwd=work)["targets"]
+    assert row["fingerprint"].startswith("toy-slow-")
+    (work / "toy.toml").write_text('backend = "toy"\nprovider = "fast"\n')
+    done = run_partc([installed], "targets", "toy.toml", cwd=work)
+    assert done.returncode == 1
+    assert "the toy has no provider 'fast', only 'slow'" in done.stderr
 
 
 def test_a_missing_package_is_told_to_who_asks_for_it(installed: Path, work: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -13,11 +14,18 @@ import onnx
 from onnx.reference import ReferenceEvaluator
 
 from partc.errors import TargetError
+from partc.targets.clocks import ClockKind
 from partc.targets.protocol import Array, Detection, Profile, RunSettings, Sampling
 
 
 class ToyRunner:
-    """A segment in the reference evaluator."""
+    """A segment in the reference evaluator.
+
+    Attributes:
+        clock: it computes in the thread that calls it, so that thread's CPU time is its cost.
+    """
+
+    clock: ClockKind = "caller"
 
     def __init__(self, model: bytes | Path) -> None:
         self._evaluator = ReferenceEvaluator(model if isinstance(model, bytes) else str(model))
@@ -64,6 +72,12 @@ class ToyBackend:
     def detect(self) -> Detection:
         """Always there."""
         return Detection(True, "", onnx.__version__, f"toy-{onnx.__version__}")
+
+    def detect_provider(self, provider: str) -> Detection:
+        """It has one execution provider, so that a target file may name it."""
+        if provider != "slow":
+            raise TargetError(f"the toy has no provider {provider!r}, only 'slow'")
+        return replace(self.detect(), fingerprint=f"toy-slow-{onnx.__version__}")
 
     def unsupported(self, model: onnx.ModelProto) -> dict[str, str]:
         """Sigmoid, to show that partc works around it."""
