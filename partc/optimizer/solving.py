@@ -13,6 +13,7 @@ from partc.errors import OptimizerError, UsageError
 from partc.optimizer.cbc import run_cbc
 from partc.optimizer.conflicts import explain_conflict
 from partc.optimizer.cutting import minimum_cut, why_not_a_cut
+from partc.optimizer.downsets import applies, best_chain
 from partc.optimizer.evaluation import evaluate
 from partc.optimizer.highs import RawResult, run_highs
 from partc.optimizer.instance import Instance, NoHostLeftError, build_instance
@@ -63,6 +64,10 @@ def solve(problem: Problem, *, time_limit_s: float | None = None, gap: float = 0
     return replace(answer, simulated_latency_s=schedule.latency_s)
 
 
+def _cost(plan: Solution) -> float:
+    return math.inf if plan.objective is None else plan.objective
+
+
 def solve_fast(problem: Problem) -> Solution:
     """The optimum, by a minimum cut where the problem is one."""
     if why_not_a_cut(problem) is None:
@@ -92,11 +97,17 @@ class _Solve:
             instance = build_instance(self.problem)
         except NoHostLeftError:
             return self._infeasible("no choice")
+        self.floor_s = -math.inf
+        chain = self._best_chain(instance)
+        if chain is not None and chain.status == "optimal":
+            return chain
         self.reduction = None
         if why_not_a_cut(self.problem) is None:
             self.reduction = reduce_pair(instance)
             self.unreduced, instance = instance, self.reduction.instance
         known = baselines(self.problem, names=_QUICK).best()
+        if chain is not None and (known is None or _cost(chain) < _cost(known)):
+            known = chain
         reference = known.objective if known is not None and known.objective else None
         scale = _TARGET_OBJECTIVE / (reference or self._typical_cost(instance))
         while True:
@@ -112,6 +123,31 @@ class _Solve:
                 return answer
             scale = _TARGET_OBJECTIVE / objective
             known = answer
+
+    def _best_chain(self, instance: Instance) -> Solution | None:
+        """A contiguous pipeline on a bus, mostly proven; its bound holds in any case."""
+        if not applies(self.problem):
+            return None
+        found = best_chain(instance)
+        if found is None:
+            return None
+        self.floor_s = found.bound_s
+        if found.host_of_unit is None:
+            return None
+        placement = instance.placement(found.host_of_unit)
+        evaluation = evaluate(self.problem, placement)
+        if evaluation.violations:
+            return None
+        status, bound = self._judge(evaluation.objective, found.bound_s)
+        return solution_of(
+            self.problem,
+            placement,
+            bound=bound,
+            status=status,
+            solver="downsets",
+            solve_s=time.perf_counter() - self.began,
+            evaluation=evaluation,
+        )
 
     def _typical_cost(self, instance: Instance) -> float:
         total = instance.constant_s + sum(min(costs.values()) for costs in instance.cost_s)
@@ -137,14 +173,14 @@ class _Solve:
 
     def _attempt(self, model: PlacementModel, known: Solution | None, attempt: int) -> Solution:
         arrays = model.linear.arrays()
-        bound = -math.inf
+        bound = self.floor_s * model.scale
         relaxed = self._relaxed(arrays)
         if relaxed.status == "infeasible":
             return self._second_opinion(model, known)
         if relaxed.status == "optimal" and relaxed.values is not None:
             if model.is_integral(relaxed.values):
                 return self._accept(model, relaxed)
-            bound = relaxed.objective
+            bound = max(bound, relaxed.objective)
         known = self._best_known(known)
         raw = self._whole(model, arrays, attempt)
         if raw.status == "infeasible" and raw.solver == "cbc":
