@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,10 +17,16 @@ from partc.cli.console import (
     quiet_option,
     read_arrays,
 )
+from partc.cli.costs_from import costs_from_option, imports_of
 from partc.cli.credentials import credentials_option
 
 if TYPE_CHECKING:
+    from partc.imports.attribution import Attribution
+    from partc.ir.cost import Cost
+    from partc.ir.program import Program
     from partc.ir.topology import Host
+
+_INGEST = "infer-shapes,fold-constants,group-blocks"
 
 
 @click.command("profile")
@@ -40,6 +47,11 @@ if TYPE_CHECKING:
 @credentials_option
 @click.option("--input", "sample", type=click.Path(path_type=Path), metavar="X.npz")
 @click.option("--shape", "shapes", multiple=True, metavar="NAME=1,3,224,224")
+@click.option("--repeats", type=click.IntRange(min=3), metavar="RUNS",
+              help="Most runs of the model; fewer do when the median is known well.")  # fmt: skip
+@click.option("--budget", type=click.FloatRange(min=0, max=86400), metavar="SECONDS",
+              help="Time for these runs.")  # fmt: skip
+@costs_from_option
 @click.option("--fresh", is_flag=True, help="Measure even what the store has.")
 @click.option("--no-store", is_flag=True, help="Measure everything anew and keep nothing.")
 @json_option
@@ -53,6 +65,9 @@ def command(
     credentials: Path | None,
     sample: Path | None,
     shapes: tuple[str, ...],
+    repeats: int | None,
+    budget: float | None,
+    costs_from: tuple[str, ...],
     fresh: bool,
     no_store: bool,
     as_json: bool,
@@ -60,7 +75,8 @@ def command(
 ) -> None:
     """Measure MODEL block by block, and keep the costs for later compilations.
 
-    Give --target to measure on this machine, or --host and --topology to measure on a host.
+    Give --target to measure on this machine, or --host and --topology to measure on a host. Runs
+    go on until the median is known within 2 %, or --repeats or --budget are used up.
     """
     import partc
     from partc.api import meters_of
@@ -76,8 +92,12 @@ def command(
         shapes=parse_shapes(shapes),
         sample=read_arrays(sample, "--input") if sample else None,
     )
-    pipeline = Pipeline.parse("infer-shapes,fold-constants,group-blocks,annotate-costs")
-    pipeline = pipeline.with_option("annotate-costs", fresh=fresh)
+    imported = imports_of(costs_from, topology.hosts, model).get(name)
+    pipeline = Pipeline.parse(_INGEST if imported else f"{_INGEST},annotate-costs")
+    if not imported:
+        given = {"fresh": fresh, "repeats": repeats, "budget_s": budget}
+        options = {option: value for option, value in given.items() if value is not None}
+        pipeline = pipeline.with_option("annotate-costs", **options)
     said: list[str] = []
     with progress_of(console) as progress, meters_of(topology, credentials) as (meters, notices):
         said += notices
@@ -93,7 +113,12 @@ def command(
             context=context,
             observers=[lambda event: said.extend(event.result.diagnostics)],
         )
-    data = _profile_json(program, name, described, said)
+    if imported:
+        from partc.imports.attribution import attribute
+
+        data = _imported_json(program, name, described, attribute(imported, program), said)
+    else:
+        data = _measured_json(program, name, described, said)
     if as_json:
         print_json(data)
     else:
@@ -126,29 +151,48 @@ def _measured_host(
     return name, hosts[name].model_copy(update={"threads": threads})
 
 
-def _profile_json(program: Any, name: str, host: Host, said: list[str]) -> dict[str, Any]:
-    blocks = []
-    for block in program.blocks:
-        cost = program.costs.of(block.name, name)
-        blocks.append(
-            {
-                "name": block.name,
-                "ops": list(block.ops),
-                "types": [program.op_by_name[op].op_type for op in block.ops],
-                "median_s": cost.median_s,
-                "spread_s": cost.spread_s,
-                "samples": cost.samples,
-                "provenance": cost.provenance,
-                "measured_at": cost.measured_at,
-            }
-        )
+def _measured_json(program: Program, name: str, host: Host, said: list[str]) -> dict[str, Any]:
+    assert program.costs is not None
+    blocks = program.blocks or ()
+    costs = {block.name: program.costs.of(block.name, name) for block in blocks}
+    return {
+        **_common_json(program, name, host, costs),
+        "whole_s": program.costs.whole_s[name],
+        "segment_fixed_s": program.costs.segment_fixed_s[name],
+        "unattributed": [],
+        "notices": list(dict.fromkeys((*program.notices, *said))),
+    }
+
+
+def _imported_json(
+    program: Program, name: str, host: Host, found: Attribution, said: list[str]
+) -> dict[str, Any]:
+    return {
+        **_common_json(program, name, host, found.costs),
+        "whole_s": found.whole.median_s,
+        "segment_fixed_s": None,
+        "unattributed": [vars(each) for each in found.unattributed],
+        "notices": list(dict.fromkeys((*program.notices, *said, *found.notices))),
+    }
+
+
+def _common_json(
+    program: Program, name: str, host: Host, costs: Mapping[str, Cost]
+) -> dict[str, Any]:
+    blocks = [
+        {
+            "name": block.name,
+            "ops": list(block.ops),
+            "types": [program.op_by_name[op].op_type for op in block.ops],
+            **vars(costs[block.name]),
+        }
+        for block in program.blocks or ()
+    ]
     return {
         "model": program.name,
         "host": None if name == "here" else name,
         "target": host.target,
         "threads": host.threads,
-        "whole_s": program.costs.whole_s[name],
-        "segment_fixed_s": program.costs.segment_fixed_s[name],
+        "settled": all(cost.settled for cost in costs.values()),
         "blocks": blocks,
-        "notices": [*program.notices, *said],
     }

@@ -6,6 +6,7 @@ and spread over all blocks in proportion, since it was spent.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
@@ -23,6 +24,7 @@ from partc.targets.tensorrt.profiler import layer_tensors
 
 _LEAST_ATTRIBUTED = 0.5  # of the time; below, it is a profile of another model
 _NAMED = 3
+_COPY = re.compile(r"\[?(?:Shape)?(?:HostToDevice|DeviceToHost|DeviceToShapeHost)Copy")
 
 
 @dataclass(frozen=True)
@@ -114,8 +116,11 @@ def _engine_shares(kernels: Sequence[Kernel], program: Program) -> Shares:
     placed = [op.name for op in program.placed_ops]
     reader = NameReader(placed, layer_tensors(program.model))
     metadata = {kernel.name: kernel.metadata for kernel in kernels if kernel.metadata}
-    names = [kernel.name for kernel in kernels]
-    attributed = reader.attribute(names, metadata)
+    # A copy between host and device does the work of no op, whatever no other layer names.
+    works = [_COPY.match(kernel.name) is None for kernel in kernels]
+    names = [kernel.name for kernel, is_work in zip(kernels, works, strict=True) if is_work]
+    of_work = iter(reader.attribute(names, metadata))
+    attributed = [next(of_work) if is_work else () for is_work in works]
     unknown = [reader.read(k.name).kind == "unknown" and not k.metadata for k in kernels]
     unknown_s = sum(
         k.median_s for k, is_unknown in zip(kernels, unknown, strict=True) if is_unknown

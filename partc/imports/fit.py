@@ -13,7 +13,12 @@ from partc.suggest import unknown_name
 # A backend, or a provider of ONNX Runtime's. A third party's backend may be anything.
 _RUNTIMES: dict[Kind, tuple[str, ...]] = {
     "onnxruntime": ("onnxruntime",),
-    "trtexec": ("tensorrt", "tensorrt_rtx", "TensorrtExecutionProvider"),
+    "trtexec": (
+        "tensorrt",
+        "tensorrt-rtx",
+        "TensorrtExecutionProvider",
+        "NvTensorRTRTXExecutionProvider",
+    ),
     "openvino": ("openvino", "OpenVINOExecutionProvider"),
 }
 _KNOWN = frozenset(name for names in _RUNTIMES.values() for name in names)

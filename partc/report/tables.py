@@ -17,6 +17,7 @@ from partc.report.names import shortened, visible
 from partc.report.units import bandwidth, count, duration, size
 
 _NAME_LIMIT = 48
+_PROFILE_NAME_LIMIT = 18
 
 
 def strategy_table(manifest: Manifest) -> Table:
@@ -93,26 +94,47 @@ def print_profile(console: Console, data: Mapping[str, Any]) -> None:
     """What ``partc profile`` measured, as its JSON has it: the costliest blocks first."""
     blocks = sorted(data["blocks"], key=lambda block: -block["median_s"])
     total_s = sum(block["median_s"] for block in blocks) or 1.0
-    table = plain_table("block", "types", right=("median", "spread", "samples", "share"))
-    table.add_column("known by")
+    kinds = list(dict.fromkeys(str(block["provenance"]) for block in blocks))
+    table = plain_table("block", "types", right=("median", "spread", "95 %", "runs", "share"))
+    if len(kinds) > 1:
+        table.add_column("known by")
     for block in blocks:
-        table.add_row(
-            Text(shortened(block["name"], _NAME_LIMIT)),
-            Text(shortened("+".join(block["types"]), 32)),
+        known_by = str(block["provenance"])
+        row: list[Text | str] = [
+            Text(shortened(block["name"], _PROFILE_NAME_LIMIT)),
+            Text(shortened("+".join(block["types"]), _PROFILE_NAME_LIMIT)),
             duration(block["median_s"]),
-            f"± {duration(block['spread_s'])}",
+            f"± {duration(block['spread_s'])}" if block["samples"] > 1 else "",
+            f"± {duration(block['interval_s'])}" if block["interval_s"] else "",
             str(block["samples"]),
             f"{100 * block['median_s'] / total_s:.1f} %",
-            Text(block["provenance"], style="yellow" if block["provenance"] == "estimated" else ""),
-        )
+        ]
+        if len(kinds) > 1:
+            row.append(Text(known_by, style="yellow" if known_by == "estimated" else ""))
+        table.add_row(*row)
     console.print(table)
+    for each in data["unattributed"]:
+        name = shortened(each["name"], _NAME_LIMIT)
+        say(console, f"  {duration(each['seconds'])} of no op: {name}", style="yellow")
     threads = count(data["threads"], "thread")
+    fixed_s = data["segment_fixed_s"]
+    fixed = "" if fixed_s is None else f", one more segment {duration(fixed_s)}"
     say(
         console,
         f"{shortened(data['model'], _NAME_LIMIT)} on {visible(data['target'])}, {threads}: whole "
-        f"{duration(data['whole_s'])}, blocks together {duration(total_s)}, one more segment "
-        f"{duration(data['segment_fixed_s'])}.",
+        f"{duration(data['whole_s'])}, blocks together {duration(total_s)}{fixed}; "
+        f"{' and '.join(kinds)}.",
+        style="yellow" if "estimated" in kinds else "",
     )
+    if not data["settled"]:
+        say(
+            console,
+            "Runs or time were used up before the medians were known within 2 %; "
+            "give more with --repeats and --budget.",
+            style="yellow",
+        )
+    for source in dict.fromkeys(block["source"] for block in blocks if block["source"]):
+        say(console, f"Source: {shortened(source, 200)}.")
     _print_notices(console, data["notices"])
 
 

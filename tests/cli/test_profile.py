@@ -1,0 +1,114 @@
+"""partc profile: what it shows, of measurements and of profiles that were taken elsewhere."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import onnxruntime as ort
+import pytest
+
+from tests.cli.support import TOPOLOGY, Outcome, partc, small_model, topology
+
+Capture = pytest.CaptureFixture[str]
+SHAPE = ("--shape", "x=1,1,64,64")
+
+
+@pytest.fixture
+def model(tmp_path: Path) -> Path:
+    return small_model(tmp_path / "m.onnx")
+
+
+def session_profile(model: Path, threads: int = 1) -> Path:
+    options = ort.SessionOptions()
+    options.intra_op_num_threads = threads
+    options.enable_profiling = True
+    options.profile_file_prefix = str(model.with_suffix(""))
+    session = ort.InferenceSession(str(model), options, providers=["CPUExecutionProvider"])
+    for _ in range(8):
+        session.run(None, {"x": np.zeros((1, 1, 64, 64), np.float32)})
+    return Path(session.end_profiling())
+
+
+def sentence(done: Outcome, *parts: str) -> None:
+    assert done.code == 2, done
+    assert len(done.err.strip().splitlines()) == 1, done.err
+    for part in parts:
+        assert part in done.err
+
+
+def test_a_measurement_says_how_well_it_is_known(model: Path, capfd: Capture) -> None:
+    done = partc(capfd, "profile", model, *SHAPE, "--target", "onnxruntime-cpu",
+                 "--repeats", "8", "--no-store", "--json")  # fmt: skip
+    assert done.code == 0, done.err
+    data = json.loads(done.out)
+    for block in data["blocks"]:
+        assert block["samples"] == 8
+        assert block["interval_s"] >= 0
+        assert block["provenance"] == "measured"
+        assert block["fingerprint"].startswith("onnxruntime")
+        assert isinstance(block["settled"], bool)
+    assert isinstance(data["settled"], bool)
+    assert len(set(data["notices"])) == len(data["notices"])
+    text = partc(capfd, "profile", model, *SHAPE, "--target", "onnxruntime-cpu",
+                 "--repeats", "3", "--no-store").out  # fmt: skip
+    assert "95 %" in text
+    assert "--repeats and --budget" in text.replace("\n", " ")
+
+
+def test_a_profile_of_a_session_is_taken_over(model: Path, capfd: Capture) -> None:
+    path = session_profile(model)
+    arguments = ("profile", model, *SHAPE, "--target", "onnxruntime-cpu", "--costs-from", path)
+    done = partc(capfd, *arguments, "--json")
+    assert done.code == 0, done.err
+    data = json.loads(done.out)
+    assert sum(b["median_s"] for b in data["blocks"]) == pytest.approx(data["whole_s"])
+    assert {b["provenance"] for b in data["blocks"]} == {"imported"}
+    assert {b["samples"] for b in data["blocks"]} == {7}
+    assert data["segment_fixed_s"] is None
+    done = partc(capfd, *arguments)
+    assert "imported" in done.out
+    assert "Source: ONNX Runtime profile" in done.out
+
+
+def test_what_belongs_to_no_op_is_shown(model: Path, tmp_path: Path, capfd: Capture) -> None:
+    path = tmp_path / "engine.json"
+    layers = [{"count": 10}, {"name": "conv + relu", "averageMs": 1.0, "medianMs": 1.0},
+              {"name": "[DeviceToHostCopy 4]", "averageMs": 0.5, "medianMs": 0.5}]  # fmt: skip
+    path.write_text(json.dumps(layers))
+    arguments = ("profile", model, *SHAPE, "--target", "jetson-orin-nano", "--costs-from", path)
+    done = partc(capfd, *arguments, "--json")
+    assert done.code == 0, done.err
+    (nobody,) = json.loads(done.out)["unattributed"]
+    assert nobody == {"name": "[DeviceToHostCopy 4]", "seconds": 0.0005}
+    text = partc(capfd, *arguments).out
+    assert "500 µs of no op: [DeviceToHostCopy 4]" in text
+
+
+def test_a_profile_that_does_not_fit_is_refused(
+    model: Path, tmp_path: Path, capfd: Capture
+) -> None:
+    path = session_profile(model, threads=2)
+    start = ("profile", model, *SHAPE)
+    sentence(
+        partc(capfd, *start, "--target", "onnxruntime-cpu", "--costs-from", path),
+        "taken with 2 threads", "--target onnxruntime-cpu --threads 1",
+    )  # fmt: skip
+    sentence(
+        partc(capfd, *start, "--target", "openvino-cpu", "--costs-from", path, "--threads", "2"),
+        "runs openvino",
+    )
+    hosts = topology(tmp_path / "t.toml", TOPOLOGY.replace("slowdown = 30.0", "threads = 2"))
+    done = partc(capfd, *start, "--host", "camera", "-t", hosts, "--costs-from", f"camera={path}",
+                 "--json")  # fmt: skip
+    assert done.code == 0, done.err
+    assert json.loads(done.out)["host"] == "camera"
+    sentence(
+        partc(capfd, *start, "--host", "camera", "-t", hosts, "--costs-from", "sever=x"),
+        "no host named 'sever'",
+    )
+    sentence(
+        partc(capfd, *start, "--target", "onnxruntime-cpu", "--costs-from", model),
+        "nothing that costs can be read from",
+    )
