@@ -77,7 +77,7 @@ def unpack(graph: bytes, piece: Callable[[str], bytes]) -> onnx.ModelProto:
         if weight.data_location == onnx.TensorProto.EXTERNAL and location.startswith(_PREFIX):
             weight.raw_data = piece(location.removeprefix(_PREFIX))
             weight.ClearField("external_data")
-            weight.data_location = onnx.TensorProto.DEFAULT
+            weight.ClearField("data_location")
     for tensor in _tensors(model):
         if tensor.data_location == onnx.TensorProto.EXTERNAL or tensor.external_data:
             raise RequestError(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import signal
 import threading
 import time
@@ -23,8 +24,10 @@ from partc.targets.protocol import RunSettings, Sampling
 from partc.targets.registry import load_backend
 from tests.agent.support import AgentProcess
 from tests.cli.support import small_model
+from tests.support.nasty_models import NASTY
 
 QUICK = Sampling(repeats=5, budget_s=1.0, pause_s=0.0)
+FEW = Sampling(repeats=3, budget_s=0.1, pause_s=0.0)
 LONG = Sampling(repeats=100_000, budget_s=300.0, pause_s=0.01, precision=1e-9)
 SETTINGS = RunSettings()
 FEEDS = {"x": np.zeros((1, 1, 64, 64), np.float32)}
@@ -117,6 +120,57 @@ def test_what_cannot_be_measured_is_a_sentence(client: AgentClient, model: onnx.
     with pytest.raises(TargetError, match="0 threads"):
         meter.profile(model, FEEDS, RunSettings(threads=0), QUICK)
     assert meter.run_times(model, FEEDS, SETTINGS, QUICK)
+
+
+@pytest.mark.parametrize("name", NASTY)
+def test_nasty_models_run_there_as_they_do_here(name: str, client: AgentClient) -> None:
+    """Texts, half precision, scalars and sparse weights arrive too."""
+    nasty = NASTY[name]()
+    here, there = LocalMeter(load_backend("onnxruntime")), AgentMeter(client, "onnxruntime")
+    try:
+        here.run_times(nasty.model, nasty.feeds, SETTINGS, FEW)
+    except TargetError as error:
+        with pytest.raises(TargetError, match=re.escape(str(error)[:40])):
+            there.run_times(nasty.model, nasty.feeds, SETTINGS, FEW)
+    else:
+        assert there.run_times(nasty.model, nasty.feeds, SETTINGS, FEW)
+
+
+def test_an_agent_that_hangs_while_it_measures(
+    model: onnx.ModelProto, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("partc.agent.wire.client.SILENCE_S", 4.0)
+    with AgentProcess(tmp_path) as agent, AgentClient(agent.address, None, "camera") as client:
+        running = Background(client, model)
+        running.await_begun(client)
+        agent.send(signal.SIGSTOP)
+        assert "has said nothing for 4 s" in running.error_of()
+
+
+def test_requests_go_before_measurements(model: onnx.ModelProto, tmp_path: Path) -> None:
+    from partc.agent.deploy import deploy
+    from partc.bundle.reader import Bundle
+    from partc.runtime.device import open_bundle
+    from tests.runtime import plans
+    from tests.runtime.handmade import write_bundle
+
+    bundle = Bundle.open(write_bundle(tmp_path / "bundle", plans.two_hosts()))
+    for options in ((), ("--measure-while-serving",)):
+        with (
+            AgentProcess(tmp_path / f"state{len(options)}", *options) as agent,
+            AgentClient(agent.address, None) as client,
+        ):
+            deploy(bundle, {"server": agent.address}, None)
+            running = Background(client, model)
+            running.await_begun(client)
+            with open_bundle(bundle, addresses={"server": agent.address}) as device:
+                assert not device.request(plans.sample()).finished_locally
+                if not options:
+                    assert "requests came while it measured" in running.error_of()
+                    continue
+                assert not device.request(plans.sample()).finished_locally
+                assert client.describe().measuring
+        running.error_of()
 
 
 def long_job(client: AgentClient, model: onnx.ModelProto) -> Job:
