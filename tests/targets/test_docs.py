@@ -25,12 +25,11 @@ def test_the_backend_of_the_page_compiles_a_model(
 ) -> None:
     backend = module_of(PAGE, "evaluator").BACKEND
     real = registry.load_backend
-    monkeypatch.setattr(
-        "partc.targets.here.backend_names", lambda: (*registry.backend_names(), "evaluator")
-    )
-    for user in ("targets.here", "passes.build.segment_runs", "verification"):
+    names = (*registry.backend_names(), "evaluator")
+    for user in ("here", "reference"):
+        monkeypatch.setattr(f"partc.targets.{user}.backend_names", lambda: names)
         monkeypatch.setattr(
-            f"partc.{user}.load_backend",
+            f"partc.targets.{user}.load_backend",
             lambda name: backend if name == "evaluator" else real(name),
         )
     target = tmp_path / "evaluator.toml"
