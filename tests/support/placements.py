@@ -44,6 +44,17 @@ TWO_HOSTS = topology_of(("camera", "server"))
 CHAIN = topology_of(("camera", "gateway"), ("gateway", "server"))
 STAR = topology_of(("hub", "left"), ("hub", "right"))
 TREE = topology_of(("camera", "gateway"), ("gateway", "near"), ("gateway", "far"))
+TRIANGLE = topology_of(("hub", "left"), ("hub", "right"), ("left", "right"))
+MESH = topology_of(
+    ("camera", "gateway"), ("gateway", "near"), ("camera", "other"), ("other", "near"),
+    ("other", "gateway"), ("near", "far"), ("other", "far"),
+)  # fmt: skip
+CELL = Topology.parse(
+    {
+        "hosts": {"phone": {}, "robot": {}, "server": {}, "spare": {}},
+        "bus": [{"hosts": ["phone", "robot", "server", "spare"], "bandwidth_mbit_s": 20}],
+    }
+)
 
 
 def ingested(
@@ -123,16 +134,21 @@ def run_segment(segment: Segment, held: Mapping[str, Array]) -> dict[str, Array]
 class Hosts:
     """The hosts of a topology while they carry out the calls of one request.
 
-    Keeps count of what crosses each link, and forgets what a host may forget. Steps that could
-    go on side by side are taken in an order that ``seed`` decides.
+    Keeps count of what crosses each link, and forgets what a host may forget. Of everything that
+    could happen next anywhere, ``seed`` decides what does.
     """
 
     def __init__(self, program: Program, topology: Topology, seed: int = 0) -> None:
-        self.calls = make_calls(program, program.segments or (), topology)
+        transfers = program.plan.transfers if program.plan is not None else ()
+        segments = program.segments or ()
+        self.calls = make_calls(program, segments, topology, transfers=transfers)
         self.crossings: list[tuple[str, str, str]] = []
         self._call = {call.id: call for call in self.calls}
         self._segment = {segment.id: segment for segment in program.segments or ()}
         self._held: dict[str, dict[str, Array]] = {}
+        self._left: dict[str, list[Step]] = {}
+        self._under_way: set[str] = set()
+        self._ended: set[str] = set()
         self._ran: list[str] = []
         self._draw = random.Random(seed)
 
@@ -144,55 +160,82 @@ class Hosts:
                 direction, or a segment does not run exactly once.
         """
         root = self.calls[0]
-        answer = self._carry_out(root, {name: feeds[name] for name in root.inputs})
+        self._begin(root, {name: feeds[name] for name in root.inputs})
+        answer: dict[str, Array] = {}
+        while self._under_way:
+            ready = [(call, step) for call in self._running() for step in self._ready(call)]
+            assert ready, f"nothing can go on of {[c.id for c in self._running()]}: {self._left}"
+            call, step = self._draw.choice(ready)
+            if step is None:
+                answer = self._end(call)
+            else:
+                self._take(call, step)
         assert sorted(self._ran) == sorted(self._segment), "every segment runs exactly once"
         assert len(set(self.crossings)) == len(self.crossings), "a tensor was sent twice"
         assert not self._held, "a host was never told that it may forget the request"
         return answer
 
-    def _carry_out(self, call: Call, received: Mapping[str, Array]) -> dict[str, Array]:
-        held = self._held.setdefault(call.host, {})
-        held.update(received)
-        steps = list(call.steps)
-        while steps:
-            ready = [step for step in self._next_steps(steps) if self._inputs(step) <= set(held)]
-            assert ready, f"call {call.id}: nothing can run of {steps}; {call.host} has {set(held)}"
-            step = self._draw.choice(ready)
-            steps.remove(step)
-            if step.run is not None:
-                segment = self._segment[step.run]
-                assert segment.host == call.host
-                held.update(self._run(segment, held))
-            else:
-                held.update(self._make(self._call[str(step.call)], call.host, held))
+    def _running(self) -> list[Call]:
+        return [call for call in self.calls if call.id in self._under_way]
+
+    def _begin(self, call: Call, received: Mapping[str, Array]) -> None:
+        self._held.setdefault(call.host, {}).update(received)
+        self._under_way.add(call.id)
+        self._left[call.id] = list(call.steps)
+
+    def _end(self, call: Call) -> dict[str, Array]:
+        held = self._held[call.host]
         outputs = {name: held[name] for name in call.outputs}
+        self._under_way.remove(call.id)
+        self._ended.add(call.id)
         if call.is_last:
             del self._held[call.host]
+        if call.caller is not None:
+            self._send(call.host, call.caller, outputs)
         return outputs
 
-    def _next_steps(self, steps: list[Step]) -> Iterator[Step]:
-        """Every run, and of the calls to one host the first."""
-        called: set[str] = set()
-        for step in steps:
+    def _ready(self, call: Call) -> Iterator[Step | None]:
+        """Steps that can be taken; None to end the call."""
+        left, held = self._left[call.id], self._held[call.host]
+        made = [self._call[step.call] for step in call.steps if step.call is not None]
+        if not left:
+            if all(each.id in self._ended for each in made):
+                yield None
+            return
+        for step in left:
             if step.call is not None:
+                # Calls to one host keep their order, and wait for each other.
                 host = self._call[step.call].host
-                if host in called:
+                before = [c for c in made[: made.index(self._call[step.call])] if c.host == host]
+                if any(each.id not in self._ended for each in before):
                     continue
-                called.add(host)
-            yield step
+            if self._inputs(step) <= set(held):
+                yield step
 
     def _inputs(self, step: Step) -> set[str]:
         if step.run is not None:
             return set(self._segment[step.run].inputs)
-        return set(self._call[str(step.call)].inputs)
+        exchange = step.push or step.awaits
+        return set(self._call[str(step.call)].inputs if exchange is None else exchange.tensors)
 
-    def _run(self, segment: Segment, held: Mapping[str, Array]) -> dict[str, Array]:
-        self._ran.append(segment.id)
-        return run_segment(segment, held)
+    def _take(self, call: Call, step: Step) -> None:
+        self._left[call.id].remove(step)
+        held = self._held[call.host]
+        if step.run is not None:
+            segment = self._segment[step.run]
+            assert segment.host == call.host
+            self._ran.append(segment.id)
+            held.update(run_segment(segment, held))
+        elif step.call is not None:
+            made = self._call[step.call]
+            assert made.caller == call.host
+            given = {name: held[name] for name in made.inputs}
+            self._send(call.host, made.host, given)
+            self._begin(made, given)
+        elif step.push is not None:
+            given = {name: held[name] for name in step.push.tensors}
+            self._send(call.host, step.push.peer, given)
 
-    def _make(self, call: Call, caller: str, held: Mapping[str, Array]) -> dict[str, Array]:
-        assert call.caller == caller
-        self.crossings += [(caller, call.host, name) for name in call.inputs]
-        outputs = self._carry_out(call, {name: held[name] for name in call.inputs})
-        self.crossings += [(call.host, caller, name) for name in call.outputs]
-        return outputs
+    def _send(self, sender: str, receiver: str, tensors: Mapping[str, Array]) -> None:
+        self.crossings += [(sender, receiver, name) for name in tensors]
+        self._held.setdefault(receiver, {}).update(tensors)

@@ -11,9 +11,12 @@ from partc.ir.program import Program
 from partc.ir.topology import Topology
 from tests.support.oracle import assert_same, run_whole
 from tests.support.placements import (
+    CELL,
     CHAIN,
+    MESH,
     STAR,
     TREE,
+    TRIANGLE,
     TWO_HOSTS,
     Hosts,
     ingested,
@@ -24,7 +27,7 @@ from tests.support.placements import (
 from tests.support.random_graphs import RandomModel, onnx_models
 
 SETTINGS = settings(
-    max_examples=150,
+    max_examples=100,
     derandomize=True,
     database=None,
     deadline=None,
@@ -33,7 +36,9 @@ SETTINGS = settings(
 )
 
 topologies = pytest.mark.parametrize(
-    "topology", [TWO_HOSTS, CHAIN, STAR, TREE], ids=["two", "chain", "star", "tree"]
+    "topology",
+    [TWO_HOSTS, CHAIN, STAR, TREE, TRIANGLE, MESH, CELL],
+    ids=["two", "chain", "star", "tree", "triangle", "mesh", "cell"],
 )
 
 
