@@ -72,7 +72,24 @@ def gather(site: Site) -> Geometry:
     return Geometry(site.rows, {0: Reads.same(axis, site.rows)})
 
 
+def einsum(site: Site) -> Geometry:
+    """Einsum along a letter of its result; operands without the letter must be weights."""
+    equation = str(site.attribute("equation", "")).replace(" ", "")
+    if "..." in equation or "->" not in equation:
+        raise TilingError("does not name all its axes")
+    operands, result = equation.split("->")
+    letter = result[site.axis]
+    reads: dict[int, Reads] = {}
+    for index, operand in enumerate(operands.split(",")):
+        if operand.count(letter) > 1:
+            raise TilingError(f"takes a diagonal along axis {site.axis}")
+        if letter in operand and site.shape(index)[operand.index(letter)] == site.rows:
+            reads[index] = Reads.same(operand.index(letter), site.rows)
+    return Geometry(site.rows, reads)
+
+
 RULES: RuleTable = {
+    ("", "Einsum"): einsum,
     ("", "MatMul"): matmul,
     ("", "Gemm"): gemm,
     ("", "Gather"): gather,

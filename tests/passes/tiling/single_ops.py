@@ -140,6 +140,8 @@ OPS: dict[str, tuple[int, str, tuple[int, ...]]] = {
         { y = Gemm<transB=1, alpha=0.5>(x, w, b) }""", (0, 1)),
     "gemm transposed": (18, """g (float[6,8] x) => (float[8,5] y) <float[6,5] w, float[8,1] b>
         { y = Gemm<transA=1>(x, w, b) }""", (0, 1)),
+    "einsum": (18, """g (float[N,8,6] x) => (float[N,5,8] y) <float[6,5] w>
+        { y = Einsum<equation="nsd,de->nes">(x, w) }""", (2,)),
     "gather of weights": (18, """g (int64[N,8] x) => (float[N,8,4] y) <float[10,4] w>
         { y = Gather(w, x) }""", (1,)),
     "gather along another axis": (18, """g
