@@ -149,3 +149,79 @@ def test_text_counts_by_its_length() -> None:
     text = np.array(["x" * 1000, "y"], dtype=object)
     with held.during_call("r", "a", {"t": text}):
         assert held.size_bytes >= 1001
+
+
+def test_what_is_pushed_before_the_call_waits_for_it() -> None:
+    held, _ = holding()
+    held.push("r", {"t": KIB})
+    assert (len(held), held.size_bytes) == (1, 1024)
+    with held.during_call("r", "a", {}) as state:
+        assert set(state.tensors) == {"t"}
+
+
+def test_what_is_pushed_during_the_call_wakes_it() -> None:
+    held, _ = holding()
+    woken: list[str] = []
+    with held.during_call("r", "a", {}) as state:
+        state.arrived.append(lambda: woken.append("now"))
+        held.push("r", {"t": KIB})
+        assert woken == ["now"]
+        assert state.tensors["t"] is KIB
+
+
+def test_the_first_copy_counts() -> None:
+    held, _ = holding()
+    with held.during_call("r", "a", {}) as state:
+        held.push("r", {"t": KIB})
+        held.push("r", {"t": KIB + 1})
+        assert not state.tensors["t"].any()
+        assert held.size_bytes == 1024
+
+
+def test_what_is_pushed_for_a_finished_request_is_dropped() -> None:
+    held, _ = holding()
+    with held.during_call("r", "a", {}), held.during_call("r", "b", {}):
+        pass
+    held.push("r", {"t": KIB})
+    assert (len(held), held.size_bytes) == (0, 0)
+    with held.during_call("r", "a", {}) as state:  # somebody uses the id again
+        held.push("r", {"t": KIB})
+        assert set(state.tensors) == {"t"}
+
+
+def test_pushes_for_requests_that_do_not_exist_push_out_each_other_alone() -> None:
+    held, _ = holding(requests=4)
+    with held.during_call("kept", "a", {"t": KIB}):
+        pass
+    for number in range(50):
+        held.push(f"made up {number}", {"t": KIB})
+    assert len(held) == 3
+    with held.during_call("kept", "b", {}) as state:
+        assert set(state.tensors) == {"t"}
+
+
+def test_pushes_for_requests_that_do_not_exist_take_a_share_of_the_bytes() -> None:
+    held, _ = holding(requests=100, bytes=10 * 1024)
+    for number in range(50):
+        held.push(f"made up {number}", {"t": KIB})
+    assert held.size_bytes == 5 * 1024
+    with pytest.raises(CallFailedError, match="nobody has called for") as caught:
+        held.push("large", {"t": np.zeros(6 * 1024, np.uint8)})
+    assert caught.value.kind is FailureKind.BUSY
+
+
+def test_pushes_that_nobody_calls_for_are_forgotten() -> None:
+    held, clock = holding(age_s=60)
+    held.push("r", {"t": KIB})
+    clock.now_s = 61
+    held.forget_old()
+    assert (len(held), held.size_bytes) == (0, 0)
+
+
+def test_a_push_to_a_called_request_counts_against_the_limit() -> None:
+    held, _ = holding(bytes=2048)
+    with held.during_call("r", "a", {"t": KIB}):
+        held.push("r", {"u": KIB})
+        with pytest.raises(CallFailedError) as caught:
+            held.push("r", {"v": KIB})
+    assert caught.value.kind is FailureKind.BUSY
