@@ -26,6 +26,7 @@ _COMMANDS = {
     "agent": ("agent", "Let others measure on this node, and send it bundles to serve."),
     "link": ("link", "Measure the link to a host's agent."),
     "verify": ("verify", "Check a bundle: digests, and answers against the whole model."),
+    "export": ("export", "Write a bundle in the format of another server."),
     "inspect": ("inspect", "Show what a bundle holds and what was proven of it."),
     "profile": ("profile", "Measure a model on a target of this machine."),
     "costs": ("costs", "List, share and forget measured costs."),

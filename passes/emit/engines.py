@@ -109,7 +109,7 @@ class _Maker:
                 ops = ", ".join(segment.ops[:3]) + (" ..." if len(segment.ops) > 3 else "")
                 raise BundleError(
                     f"segment {segment.id!r} ({ops}) cannot be built for host {segment.host!r}: "
-                    f"{error}; keep its ops off that host with [constraints] forbidden, or give "
+                    f"{error}; keep its ops off that host with [constraints] forbid, or give "
                     "the host another target",
                     host=segment.host,
                 ) from error

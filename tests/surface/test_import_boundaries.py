@@ -18,6 +18,13 @@ ALLOWED = {
     "partc/measure": {"partc.measure", "partc.ir"},
     "partc/imports": {"partc.imports", "partc.measure", "partc.targets", "partc.ir"},
     "partc/bundle": {"partc.bundle", "partc.codecs", "partc.ir"},
+    "partc/export": {
+        "partc.export",
+        "partc.bundle",
+        "partc.ir",
+        "partc.runtime.wire.datatypes",
+        "partc.runtime.wire.triton_config",
+    },
     "partc/report": {"partc.report", "partc.bundle", "partc.ir"},
     "partc/runtime": {
         "partc.runtime",
