@@ -19,10 +19,12 @@ def pages() -> dict[str, str]:
     from partc.bundle.manifest import Manifest
     from partc.ir.topology import Topology
     from partc.measure.exchange import CostFile
+    from partc.optimizer.horizontal.schema import horizontal_schema
     from partc.optimizer.schema import schema_text
 
     return {
         "problem.schema.json": schema_text(),
+        "horizontal_problem.schema.json": _text(horizontal_schema()),
         "manifest.schema.json": _text(Manifest.model_json_schema(mode="validation")),
         "topology.schema.json": _text(Topology.model_json_schema(mode="validation")),
         "costs.schema.json": _text(CostFile.model_json_schema(mode="validation")),
