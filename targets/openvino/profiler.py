@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Mapping
 
 import onnx
 
 from partc.errors import TargetError
 from partc.ir.program import Program
+from partc.measure.sampling import measure
 from partc.targets.clocks import timed
 from partc.targets.loading import loadable
 from partc.targets.openvino.compiling import compile_model, read_model
@@ -16,9 +16,6 @@ from partc.targets.openvino.fusion import RuntimeModel, runtime_model
 from partc.targets.openvino.naming import Numbered
 from partc.targets.openvino.runner import OpenVinoRunner
 from partc.targets.protocol import Array, Profile, RunSettings, Sampling
-
-_WARMUP_RUNS = 3
-_FEWEST_RUNS = 3
 
 
 def profile(
@@ -33,7 +30,6 @@ def profile(
         TargetError: the model does not run on ``feeds``.
     """
     numbered = Numbered(Program(model=model))
-    whole_s: list[float] = []
     counted: list[dict[str, float]] = []
     with loadable(numbered.model) as source:
         compiled = compile_model(read_model(source), settings, counting=True)
@@ -42,26 +38,28 @@ def profile(
             OpenVinoRunner(source, settings) as plain,
             OpenVinoRunner.of(compiled, numbered.model, settings) as counting,
         ):
+
+            def run() -> float:
+                return timed(lambda: plain.run(feeds), plain.clock, settings.threads)[1]
+
+            def count() -> None:
+                counting.run(feeds)
+                counted.append(counting.kernel_times())
+
             try:
-                for runner in (plain, counting):
-                    for _ in range(_WARMUP_RUNS):
-                        runner.run(feeds)
+                whole = measure(run, sampling.rule, sampling.pause_s, beside=count)
             except TargetError as error:
                 raise TargetError(
                     f"the model does not run on the sample input: {error}; "
                     "give an input that it accepts with --input"
                 ) from error
-            begun = time.perf_counter()
-            for run in range(max(sampling.repeats, _FEWEST_RUNS)):
-                if run >= _FEWEST_RUNS and time.perf_counter() - begun > sampling.budget_s:
-                    break
-                time.sleep(sampling.pause_s)
-                _, busy_s = timed(lambda: plain.run(feeds), plain.clock, settings.threads)
-                whole_s.append(busy_s)
-                time.sleep(sampling.pause_s)
-                counting.run(feeds)
-                counted.append(counting.kernel_times())
-    return Profile(op_s=_op_samples(counted, kernels), whole_s=tuple(whole_s))
+    first, last = whole.first_run, whole.first_run + len(whole.samples_s)
+    return Profile(
+        op_s=_op_samples(counted[first:last], kernels),
+        whole_s=whole.samples_s,
+        settled=whole.settled,
+        conditions=whole.conditions,
+    )
 
 
 def _op_samples(
