@@ -22,7 +22,7 @@ from partc.suggest import unknown_name
 
 DEFAULT_PIPELINE = (
     "infer-shapes,fold-constants,group-blocks,annotate-costs,measure-codecs,refine-costs,"
-    "partition,split,verify"
+    "partition,plan-tiles,tile,split,verify"
 )
 
 Observer = Callable[["PassEvent"], None]

@@ -6,7 +6,7 @@ import itertools
 import re
 import tomllib
 from pathlib import Path
-from typing import Annotated, Any, Self
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import (
     AfterValidator,
@@ -140,6 +140,33 @@ class Io(_Strict):
     outputs: str | dict[str, str] | None = None
 
 
+class Tiles(_Strict):
+    """Which hosts may compute parts of the same layers side by side.
+
+    Attributes:
+        use: ``auto`` tiles where that is predicted to be faster, ``always`` wherever it is
+            possible, ``never`` not at all.
+        hosts: who may share; all servers that are joined with each other if None.
+        shares: host -> its part of the rows, in any unit; chosen by speed if None.
+    """
+
+    use: Literal["auto", "always", "never"] = "auto"
+    hosts: Annotated[tuple[str, ...], Field(min_length=2, max_length=8)] | None = None
+    shares: dict[str, Annotated[float, Field(allow_inf_nan=False)]] | None = None
+
+    @model_validator(mode="after")
+    def _is_sensible(self) -> Self:
+        if self.hosts is not None and len(set(self.hosts)) != len(self.hosts):
+            raise ValueError("hosts names a host twice")
+        for host, share in (self.shares or {}).items():
+            if share <= 0:
+                raise ValueError(
+                    f"a share of {share:g} for host {host!r} is no share: every host that takes "
+                    "part needs one above zero; leave the host out instead"
+                )
+        return self
+
+
 class Topology(_Strict):
     """The machines that may run the model.
 
@@ -152,6 +179,7 @@ class Topology(_Strict):
     bus: Annotated[tuple[Bus, ...], Field(max_length=1)] = ()
     io: Io = Io()
     constraints: Constraints = Constraints()
+    tiles: Tiles = Tiles()
     conditions: Conditions | None = None
 
     @model_validator(mode="after")
@@ -176,6 +204,8 @@ class Topology(_Strict):
                 self._known_host(host, f"[io] {what}")
         for host in sorted(self.constraints.hosts()):
             self._known_host(host, "[constraints]")
+        for host in (*(self.tiles.hosts or ()), *(self.tiles.shares or {})):
+            self._known_host(host, "[tiles]")
         if self.bus:
             self._check_bus(self.bus[0])
             return self
@@ -316,6 +346,7 @@ def _known_keys(location: tuple[int | str, ...]) -> list[str]:
         "bus": Bus,
         "io": Io,
         "constraints": Constraints,
+        "tiles": Tiles,
         "conditions": Conditions,
     }
     section = sections[str(location[0])] if len(location) > 1 else Topology

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 
 import onnx
@@ -45,7 +45,7 @@ class SegmentMaker:
 
 def _model(program: Program, extractor: Extractor, segment: Segment) -> onnx.ModelProto:
     ops = [program.op_by_name[name] for name in segment.ops]
-    names = {*segment.ops, *(op.name for op in _constant_ops_of(program, ops))}
+    names = {*segment.ops, *constant_ops_of(program, ops)}
     for tensor in (*segment.inputs, *segment.outputs):
         info = program.tensor(tensor)
         if not info.can_cross:
@@ -64,7 +64,8 @@ def _model(program: Program, extractor: Extractor, segment: Segment) -> onnx.Mod
     )
 
 
-def _constant_ops_of(program: Program, ops: list[Op]) -> list[Op]:
+def constant_ops_of(program: Program, ops: Iterable[Op]) -> list[str]:
+    """Names of the ops that compute what ``ops`` read and that depend on weights alone."""
     found: dict[str, Op] = {}
     stack = list(ops)
     while stack:
@@ -73,7 +74,7 @@ def _constant_ops_of(program: Program, ops: list[Op]) -> list[Op]:
             if producer is not None and producer.is_constant and producer.name not in found:
                 found[producer.name] = producer
                 stack.append(producer)
-    return list(found.values())
+    return list(found)
 
 
 def _predicted_s(program: Program, segment: Segment) -> float:

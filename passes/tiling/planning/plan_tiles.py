@@ -11,6 +11,7 @@ from partc.ir.cost import Cost
 from partc.ir.plan import Certificate, Plan, Strategy, Verdict
 from partc.ir.program import Program
 from partc.ir.tiling import TileGroup
+from partc.optimizer import Problem
 from partc.optimizer.horizontal import (
     HorizontalBreakEven,
     HorizontalProblem,
@@ -27,7 +28,12 @@ from partc.passes.partition.problem import placement_problem
 from partc.passes.refine.corrections import blocks_s
 from partc.passes.refine.forecast import Forecast, forecast
 from partc.passes.refine.segment_meter import SegmentMeter
-from partc.passes.tiling.planning.arcs import TilingProblem, candidates_of, tiling_problem
+from partc.passes.tiling.planning.arcs import (
+    Candidate,
+    TilingProblem,
+    candidates_of,
+    tiling_problem,
+)
 from partc.passes.tiling.planning.hosts import Sharing, groups_of_hosts, sharings
 from partc.passes.tiling.planning.tile_costs import TileCosts, measured_points
 from partc.passes.tiling.ranges import TileableRange, tileable_groups
@@ -37,6 +43,7 @@ from partc.targets.protocol import Sampling
 OPTIMAL, VERTICAL, EVEN_TILES = "optimal", "vertical", "even-tiles"
 _LEAST_SHARE_OF_WORK = 0.05
 _MOST_RANGES = 3
+_AXES = (2, 3, 1, 0, 4, 5)  # rows and columns of an image before its channels
 
 
 @dataclass(frozen=True)
@@ -125,7 +132,7 @@ class _Planner:
             return PassResult(self.program, False, tuple(self.said))
         self.context.progress("planning tiles", None)
         candidates = candidates_of(ranges, self._sharings(ranges))
-        placement = replace_codecs(placement_problem(self.program, self.context.topology))
+        placement = _without_codecs(placement_problem(self.program, self.context.topology))
         costs = TileCosts(self.program)
         made = tiling_problem(placement, candidates, costs)
         if not made.problem.arcs:
@@ -154,11 +161,14 @@ class _Planner:
             if row
         }
         total_s = sum(seconds.values())
+        limited = any(h.memory_mib is not None for h in self.context.topology.hosts.values())
         kept: list[TileableRange] = []
         taken: set[str] = set()
-        for each in found.ranges:
+        for each in sorted(found.ranges, key=lambda each: _AXES.index(each.axes[-1])):
             own_s = sum(seconds.get(block, 0.0) for block in each.blocks)
-            if taken.isdisjoint(each.blocks) and own_s >= _LEAST_SHARE_OF_WORK * total_s:
+            # Channels need all of the entry, and every weight only in part: worth it for memory.
+            fresh = taken.isdisjoint(each.blocks) or (limited and each.axes[-1] == 1)
+            if fresh and own_s >= _LEAST_SHARE_OF_WORK * total_s:
                 kept.append(each)
                 taken.update(each.blocks)
         if not kept:
@@ -199,8 +209,8 @@ class _Planner:
         self,
         made: TilingProblem,
         solution: HorizontalSolution,
-        placement: object,
-        candidates: object,
+        placement: Problem,
+        candidates: Sequence[Candidate],
         costs: TileCosts,
     ) -> _Tried | None:
         """Measure the chosen tiles; where they cost more than was thought, choose again."""
@@ -215,7 +225,7 @@ class _Planner:
             if factors == costs.factors:
                 break
             costs = replace(costs, factors=factors)
-            made = tiling_problem(placement, candidates, costs)  # type: ignore[arg-type]
+            made = tiling_problem(placement, candidates, costs)
             again = self._solve(made.problem)
             if again.plan == solution.plan:
                 break
@@ -242,7 +252,7 @@ class _Planner:
         structure = [replace(segment, model=None) for segment in segments]
         calls = make_calls(lowered, structure, topology, transfers=lowered.plan.transfers)
         self.context.progress(f"measuring the segments of tiles, plan {number + 1}", None)
-        sampling = Sampling(15, self.options.budget_s, self.options.pause_ms * 1e-3)
+        sampling = Sampling(9, self.options.budget_s, self.options.pause_ms * 1e-3)
         times = SegmentMeter(lowered, self.context, sampling).measure(
             segments, self.options.budget_s
         )
@@ -362,7 +372,7 @@ class _Planner:
         self.said.append(f"nothing is tiled: {why}")
 
 
-def replace_codecs(problem):  # type: ignore[no-untyped-def]
+def _without_codecs(problem: Problem) -> Problem:
     """The problem with tensors that travel as they are, which is all that tiles can do."""
     plain = tuple(tensor.model_copy(update={"codecs": {}}) for tensor in problem.tensors)
     return problem.changed(codecs=(), tensors=plain)

@@ -8,9 +8,8 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 import numpy.typing as npt
 
-from partc.errors import PartcError
 from partc.ir.program import Program
-from partc.ir.tiling import shares_to_bounds
+from partc.ir.tiling import TileGroup, shares_to_bounds
 from partc.ir.topology import Topology
 from partc.passes.annotate.annotate_costs import AnnotateCosts
 from partc.passes.annotate.group_blocks import GroupBlocks
@@ -18,7 +17,9 @@ from partc.passes.contract import Context
 from partc.passes.ingest.fold_constants import FoldConstants
 from partc.passes.ingest.infer_shapes import InferShapes
 from partc.passes.ingest.read_model import read_model
-from partc.passes.lower.segment_models import SegmentMaker
+from partc.passes.ingest.types import value_info
+from partc.passes.lower.segment_models import constant_ops_of
+from partc.passes.surgery import Extractor
 from partc.passes.tiling.ranges import TileableRange
 from partc.passes.tiling.tile import Tile
 from partc.passes.tiling.work import RangeWork
@@ -63,42 +64,49 @@ class TileCosts:
 def measured_points(
     program: Program, context: Context, tileable: TileableRange, hosts: Sequence[str]
 ) -> dict[str, dict[str, tuple[float, float]]]:
-    """Measure the first tile of an even split of the whole range, on each kind of host.
+    """Measure the first tile of an even split of the range, on each kind of host.
 
-    The tile is written as it would be deployed and measured as any model is: block by block, with
-    costs from the store where it has them.
+    Halos are exchanged at every cut, so that each block computes little more than its own rows:
+    far from the whole, whose time is known. The tile is written as it would be deployed and
+    measured as any model is, block by block, with costs from the store where it has them.
 
     Raises:
-        PartcError: the tile cannot be made or measured.
+        PassError: the tile cannot be made.
+        TargetError: it cannot be measured.
     """
-    last = len(tileable.cuts) - 1
-    bounds = shares_to_bounds(tileable.rows[last], [1.0] * len(hosts))
-    work = RangeWork(tileable).ending_in(last, [list(bounds)])
-    share_of = dict(zip(work.blocks, work.share[:, 0, 0].tolist(), strict=True))
-    model_of = _first_tile(program, context, tileable, hosts, bounds)
-    found: dict[str, dict[str, tuple[float, float]]] = {}
-    done: dict[tuple[str, str, object], str] = {}
+    cuts = range(1, len(tileable.cuts))
+    bounds = [shares_to_bounds(rows, [1.0] * len(hosts)) for rows in tileable.rows]
+    share_of: dict[str, float] = {}
+    work = RangeWork(tileable)
+    for last in cuts:
+        found = work.ending_in(last, [list(bounds[last])])
+        own = found.stage_of == last - 1
+        names = [block for block, is_own in zip(found.blocks, own, strict=True) if is_own]
+        share_of.update(zip(names, found.share[own, 0, 0].tolist(), strict=True))
+    groups = tuple(tileable.group(last - 1, last, hosts, bounds[last]) for last in cuts)
+    tile = _first_tile(program, context, groups, hosts)
+    points: dict[str, dict[str, tuple[float, float]]] = {}
+    done: dict[tuple[str, str, int], str] = {}
     for host in hosts:
         settings = context.topology.hosts[host]
         meter = context.meter(host)
         if not meter.detect().available:
             continue
-        key = (meter.backend_name, meter.where, settings.model_copy(update={"slowdown": 1.0}))
+        key = (meter.backend_name, meter.where, settings.threads)
         if key in done:
             other = context.topology.hosts[done[key]].slowdown
-            found[host] = {
+            points[host] = {
                 block: (share, seconds * settings.slowdown / other)
-                for block, (share, seconds) in found[done[key]].items()
+                for block, (share, seconds) in points[done[key]].items()
             }
             continue
         done[key] = host
-        seconds = _seconds_of_blocks(model_of, context, host)
-        found[host] = {
+        points[host] = {
             block: (share_of[block], took_s)
-            for block, took_s in seconds.items()
+            for block, took_s in _seconds_of_blocks(tile, context, host).items()
             if block in share_of
         }
-    return found
+    return points
 
 
 @dataclass(frozen=True)
@@ -110,28 +118,42 @@ class _TileModel:
 
 
 def _first_tile(
-    program: Program,
-    context: Context,
-    tileable: TileableRange,
-    hosts: Sequence[str],
-    bounds: Sequence[int],
+    program: Program, context: Context, groups: tuple[TileGroup, ...], hosts: Sequence[str]
 ) -> _TileModel:
+    """All tiles of the first host as one model; what comes from elsewhere is an input of it."""
     assert program.plan is not None
-    elsewhere = hosts[-1]
-    group = tileable.group(0, len(tileable.cuts) - 1, hosts, bounds)
     plan = replace(
         program.plan,
-        placement={op.name: elsewhere for op in program.placed_ops},
-        tiling=(group,),
+        placement={op.name: hosts[-1] for op in program.placed_ops},
+        tiling=groups,
         transfers=(),
     )
     tiled = Tile().run(replace(program, plan=plan, portfolio=None), context).program
-    assert tiled.plan is not None
-    segments = SegmentMaker(tiled).segments(tiled.plan.placement)
-    mine = max((s for s in segments if s.host == hosts[0]), key=lambda s: len(s.ops))
-    assert mine.model is not None
-    block_of = {op: tiled.block_of[op].name.rpartition("@")[0] for op in mine.ops}
-    return _TileModel(read_model(mine.model), block_of)
+    of = f"@{hosts[0]}"
+    blocks = [block for block in tiled.blocks or () if block.name.endswith(of)]
+    ops = [tiled.op_by_name[op] for block in blocks for op in block.ops]
+    names = {op.name for op in ops}
+    written = {tensor for op in ops for tensor in op.outputs}
+    read = dict.fromkeys(
+        tensor
+        for op in ops
+        for tensor in op.inputs
+        if tensor not in written and tensor not in tiled.constant_tensors
+    )
+    left = [
+        tensor
+        for op in ops
+        for tensor in op.outputs
+        if any(reader.name not in names for reader in tiled.consumers.get(tensor, ()))
+    ]
+    model = Extractor(tiled.model).extract(
+        {*names, *constant_ops_of(tiled, ops)},
+        [value_info(tensor, tiled.tensor(tensor)) for tensor in read],
+        [value_info(tensor, tiled.tensor(tensor)) for tensor in left],
+        "tile",
+    )
+    block_of = {op: block.name.removesuffix(of) for block in blocks for op in block.ops}
+    return _TileModel(read_model(model), block_of)
 
 
 def _seconds_of_blocks(tile: _TileModel, context: Context, host: str) -> dict[str, float]:
@@ -150,8 +172,3 @@ def _seconds_of_blocks(tile: _TileModel, context: Context, host: str) -> dict[st
             for name in dict.fromkeys(names):
                 found[name] = found.get(name, 0.0) + seconds / len(dict.fromkeys(names))
     return found
-
-
-def worth_measuring(error: PartcError) -> str:
-    """Why tiles were not measured, for people."""
-    return f"tiles could not be measured ({error}), so their costs are estimated from whole blocks"
