@@ -22,6 +22,7 @@ from partc.optimizer.watchdog import solve_guarded
 _TARGET_OBJECTIVE = 1e4  # what the optimum should be in the model's units
 _SMALLEST_OBJECTIVE = 10.0  # below this, rounding shows and the model is built again
 _PROVEN = 1e-6  # relative difference of objective and bound that counts as none
+_TIE = 1e-9  # what tiles must win to be worth their trouble
 _RELATIVE_ERROR = 1e-5  # of the solver's objective against the evaluator's
 _LARGE_ROWS = 20_000
 _LEAST_CHECK_S = 2.0
@@ -172,14 +173,14 @@ class _Solve:
     def _accept(
         self, model: HorizontalModel, raw: RawResult, known: HorizontalSolution | None
     ) -> HorizontalSolution:
-        """The solver's plan, checked; or the best plan known when that is better."""
+        """The solver's plan, checked; or the best plan known when that is no worse."""
         bound = raw.bound / model.scale
         if raw.values is None:
             return self._fall_back(known, bound)
         plan = self._checked(model, raw.values, raw.objective / model.scale, bound, raw.solver)
         if known is None or known.objective is None or plan.objective is None:
             return plan
-        if known.objective >= plan.objective:
+        if known.objective > plan.objective * (1 + _TIE):
             return plan
         lost = (plan.objective - known.objective) / plan.objective
         if raw.status == "optimal" and self.gap == 0.0 and lost > _RELATIVE_ERROR:

@@ -23,6 +23,7 @@ from partc.optimizer.horizontal import (
     gathers_from_table,
     solve_horizontal,
 )
+from tests.optimizer.horizontal.chains import random_horizontal
 
 EXAMPLE: dict[str, Any] = {
     "objective": "latency",
@@ -305,3 +306,27 @@ def test_anything_anywhere_is_read_or_refused_with_a_sentence(place: list[Any], 
         assert str(error)
     else:
         assert HorizontalProblem.from_dict(problem.to_dict()) == problem
+
+
+def test_tiles_that_win_nothing_are_not_used() -> None:
+    data = copy.deepcopy(EXAMPLE)
+    data["inputs"], data["outputs"] = {"x": "s1"}, {"t2": "s1"}
+    data["arcs"] = [
+        {"entry": "x", "exit": "t2", "tiling": "half", "tile_s": [0.06, 0], "entry_bytes": [0, 0]}
+    ]
+    data["gathers"] = [{"tensor": "t2", "tiling": "half", "tile_bytes": [1, 0]}]
+    answer = solve_horizontal(HorizontalProblem.from_dict(data))
+    assert answer.objective == pytest.approx(0.06)
+    assert not answer.tiles
+    data["arcs"][0]["tile_s"] = [0.0599, 0]
+    assert solve_horizontal(HorizontalProblem.from_dict(data)).tiles
+
+
+def test_with_no_time_it_gives_what_it_has_and_says_how_good_that_is() -> None:
+    data = random_horizontal(3, layers=12, vectors=3)
+    for host in data["hosts"][1:]:
+        host["memory_bytes"] = 0.4 * sum(weight["size_bytes"] for weight in data["weights"])
+    answer = solve_horizontal(HorizontalProblem.from_dict(data), time_limit_s=1e-3)
+    assert answer.status in ("feasible", "optimal")
+    assert answer.objective is not None
+    assert answer.bound is None or answer.bound <= answer.objective
