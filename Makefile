@@ -4,12 +4,13 @@ PYTHON ?= python3
 VENV   := .venv
 BIN    := $(VENV)/bin
 READY  := $(VENV)/.ready
+RTX    := $(VENV)/.rtx-ready
 
 # The models and images that some tests use; without it those tests are skipped and say so.
 export PARTC_DATA ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-slow lint types bench docs clean
+.PHONY: help setup demo test test-rtx test-slow lint types bench docs clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -29,6 +30,13 @@ demo: $(READY) ## compile MobileNetV2 for a camera and a server, and run it on b
 
 test: $(READY) ## run the test suite
 	$(BIN)/python -m pytest -m "not slow" $(ARGS)
+
+test-rtx: $(RTX) ## run the tests that build TensorRT-RTX engines, after installing it (100 MB)
+	$(BIN)/python -m pytest tests/targets/tensorrt tests/targets/tensorrt_rtx tests/engines --timeout 1800 $(ARGS)
+
+$(RTX): $(READY) requirements-rtx.lock
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements-rtx.lock
+	@touch $@
 
 test-slow: $(READY) ## run the tests that take longer
 	$(BIN)/python -m pytest -m slow --timeout 1800 $(ARGS)
