@@ -1,10 +1,13 @@
-"""Stored costs that are not used, since they were measured with other settings than asked for."""
+"""Stored costs beyond those that were asked for: of other settings, and of machines elsewhere."""
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, replace
 
+from partc.ir.cost import Cost
+from partc.measure.entries import Entry
 from partc.measure.keys import CostKey
 from partc.measure.store import CostStore
 
@@ -19,18 +22,80 @@ def other_settings_notice(store: CostStore, missing: Iterable[str], command: str
         command: what measures them as they are wanted.
     """
     wanted = [CostKey.parse(key) for key in missing]
-    by_structure = {(key.kind, key.signature, key.fingerprint): key for key in wanted}
-    found: Counter[tuple[str, str]] = Counter()
-    for entry in store.like(str(key) for key in wanted):
-        what = entry.what
-        mine = by_structure.get((what.kind, what.signature, what.fingerprint))
-        if mine is not None and mine != what:
-            found[what.conditions_text, mine.conditions_text] += 1
-    if not found:
+    found = [(mine, entry.what) for mine, entry in _pairs(store, wanted)
+             if mine.fingerprint == entry.what.fingerprint]  # fmt: skip
+    return _said(found, "this hardware", command)
+
+
+@dataclass(frozen=True)
+class Elsewhere:
+    """What the store knows of a machine that is not here.
+
+    Attributes:
+        fingerprint: of the machine; empty where nothing is known.
+        costs: name -> cost, for each key that was asked for, or empty.
+        notice: where the machine is known with other settings alone, a sentence that says so.
+    """
+
+    fingerprint: str = ""
+    costs: Mapping[str, Cost] | None = None
+    notice: str = ""
+
+
+def costs_of_machine(
+    store: CostStore, keys: Mapping[str, CostKey], accepts: Callable[[str], bool], command: str
+) -> Elsewhere:
+    """Costs that were measured on a machine elsewhere and came with ``partc costs import``.
+
+    Of several machines that would do, the one that was measured last counts; costs of different
+    machines are never mixed.
+
+    Args:
+        keys: name -> what is wanted, on whatever hardware.
+        accepts: whether a fingerprint is of a machine that would do.
+        command: what measures them as they are wanted.
+    """
+    pairs = [
+        (mine, entry)
+        for mine, entry in _pairs(store, keys.values())
+        if accepts(entry.what.fingerprint)
+    ]
+    latest: dict[str, str] = {}
+    for _, entry in pairs:
+        fingerprint = entry.what.fingerprint
+        latest[fingerprint] = max(latest.get(fingerprint, ""), entry.cost.measured_at)
+    for fingerprint in sorted(latest, key=latest.__getitem__, reverse=True):
+        there = {name: str(replace(key, fingerprint=fingerprint)) for name, key in keys.items()}
+        found = store.find(there.values())
+        if len(found) == len(set(there.values())):
+            costs = {name: found[key] for name, key in there.items()}
+            return Elsewhere(fingerprint, costs)
+    others = [(mine, entry.what) for mine, entry in pairs]
+    return Elsewhere(notice=_said(others, "that hardware", command))
+
+
+def _pairs(store: CostStore, wanted: Iterable[CostKey]) -> list[tuple[CostKey, Entry]]:
+    """Wanted keys, each with every stored cost of the same kind and structure."""
+    by_structure = {(key.kind, key.signature): key for key in wanted if key.signature}
+    found = store.like(str(key) for key in by_structure.values())
+    return [
+        (by_structure[entry.what.kind, entry.what.signature], entry)
+        for entry in found
+        if (entry.what.kind, entry.what.signature) in by_structure
+    ]
+
+
+def _said(pairs: Iterable[tuple[CostKey, CostKey]], hardware: str, command: str) -> str:
+    counts = Counter(
+        (theirs.conditions_text, mine.conditions_text)
+        for mine, theirs in pairs
+        if theirs.conditions_text != mine.conditions_text
+    )
+    if not counts:
         return ""
-    (theirs, mine_text), count = found.most_common(1)[0]
+    (theirs_text, mine_text), count = counts.most_common(1)[0]
     return (
-        f"{count} stored cost{'s' if count > 1 else ''} of this hardware "
-        f"{'are' if count > 1 else 'is'} of {theirs}, and not of {mine_text} as is asked for; "
+        f"{count} stored cost{'s' if count > 1 else ''} of {hardware} "
+        f"{'are' if count > 1 else 'is'} of {theirs_text}, and not of {mine_text} as is asked for; "
         f"measure with {command}"
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
 
@@ -10,7 +11,7 @@ import pytest
 from partc.errors import UsageError
 from partc.imports.fit import HostSettings, files_by_host, require_fit
 from partc.imports.imported import ImportedCosts, Kernel
-from partc.measure.elsewhere import other_settings_notice
+from partc.measure.elsewhere import Elsewhere, costs_of_machine, other_settings_notice
 from partc.measure.keys import CostKey
 from partc.measure.store import CostStore
 from tests.measure.test_store import COST
@@ -78,3 +79,38 @@ def test_stored_costs_of_other_threads_are_told_with_the_command(tmp_path: Path)
     store.add({str(replace(key, power="15W")): COST for key in keys})
     assert "power mode 15W" in other_settings_notice(store, map(str, keys), "it")
     assert other_settings_notice(store, [str(CostKey("block", "f" * 64, "cpu"))], "it") == ""
+
+
+def test_costs_of_a_machine_elsewhere_are_taken_whole_and_never_mixed(tmp_path: Path) -> None:
+    store = CostStore(tmp_path / "costs.sqlite")
+    keys = {str(n): CostKey("block", f"{n:064x}", "data sheet/nano", "1|all", 50.0)
+            for n in range(3)}  # fmt: skip
+    keys["fixed"] = CostKey("segment-fixed", "", "data sheet/nano", "1|all", 50.0)
+
+    def measured(fingerprint: str, names: Iterable[str], day: int, settings: str = "1|all") -> None:
+        cost = replace(
+            COST, measured_at=f"2026-02-{day:02d}T00:00:00+00:00", fingerprint=fingerprint
+        )
+        store.add(
+            {str(replace(keys[n], fingerprint=fingerprint, settings=settings)): cost for n in names}
+        )
+
+    def found() -> Elsewhere:
+        return costs_of_machine(store, keys, lambda f: "Orin" in f, "partc profile --threads 1")
+
+    assert found() == Elsewhere()
+    measured("trt/Xavier", keys, 9)
+    assert found() == Elsewhere()
+    measured("trt/Orin A", ["0", "1", "2"], 3)  # the fixed cost is missing
+    measured("trt/Orin B", ["fixed"], 4)
+    assert found() == Elsewhere()
+    measured("trt/Orin C", keys, 1, settings="4|all")
+    assert "of that hardware are of 4 threads" in found().notice
+    measured("trt/Orin D", keys, 2)
+    assert found().fingerprint == "trt/Orin D"
+    measured("trt/Orin B", keys, 5)
+    assert found().fingerprint == "trt/Orin B"
+    costs = found().costs
+    assert costs is not None
+    assert set(costs) == set(keys)
+    assert {cost.fingerprint for cost in costs.values()} == {"trt/Orin B"}
