@@ -11,9 +11,17 @@ from __future__ import annotations
 import contextlib
 import os
 from collections.abc import Collection, Iterator
+from contextvars import ContextVar
 from pathlib import Path
 
 from partc.measure.machine import ROOT, usable_cpus
+
+_BEFORE: ContextVar[frozenset[int] | None] = ContextVar("before", default=None)
+
+
+def allowed_cpus() -> frozenset[int]:
+    """The processors that this thread may use, or could before it was bound."""
+    return _BEFORE.get() or usable_cpus()
 
 
 @contextlib.contextmanager
@@ -28,9 +36,11 @@ def pinned(threads: int, root: Path = ROOT) -> Iterator[frozenset[int]]:
     if chosen == usable or not _bind(chosen):
         yield usable
         return
+    token = _BEFORE.set(usable)
     try:
         yield chosen
     finally:
+        _BEFORE.reset(token)
         _bind(usable)
 
 

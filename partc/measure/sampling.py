@@ -10,6 +10,7 @@ import numpy as np
 
 from partc.measure.conditions import Conditions
 from partc.measure.machine import between, snapshot
+from partc.measure.pinning import allowed_cpus
 from partc.measure.statistics import is_warm, trend
 from partc.measure.stopping import FEWEST_RUNS, StoppingRule
 
@@ -100,7 +101,7 @@ class _Session:
     def round(self, rule: StoppingRule) -> Measurement:
         """One series of samples."""
         first_run = self._runs
-        before = snapshot()
+        before = snapshot(allowed_cpus())
         samples: list[float] = []
         wall_s = 0.0
         verdict = "go on"
@@ -118,7 +119,7 @@ class _Session:
         waited_s = wall_s - float(np.sum(samples)) - _OVERHEAD_S * len(samples)
         conditions = between(
             before,
-            snapshot(),
+            snapshot(allowed_cpus()),
             waited=max(0.0, waited_s / wall_s) if wall_s > 0 else 0.0,
             drift=found.change if drifts else 0.0,
         )

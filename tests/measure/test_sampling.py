@@ -20,7 +20,7 @@ from hypothesis import strategies as st
 from partc.measure import sampling
 from partc.measure.conditions import Conditions
 from partc.measure.machine import Snapshot, between, snapshot, usable_cpus
-from partc.measure.pinning import choose_cpus, pinned
+from partc.measure.pinning import allowed_cpus, choose_cpus, pinned
 from partc.measure.sampling import measure
 from partc.measure.stopping import StoppingRule
 
@@ -87,7 +87,7 @@ class Machine:
         clock = types.SimpleNamespace(perf_counter=lambda: self.now_s, sleep=self._sleep)
         monkeypatch.setattr(sampling, "time", clock)
         monkeypatch.setattr(sampling, "between", lambda *args, **also: next(self._rounds))
-        monkeypatch.setattr(sampling, "snapshot", lambda: _shot(self.now_s))
+        monkeypatch.setattr(sampling, "snapshot", lambda cpus: _shot(self.now_s))
 
     def _sleep(self, seconds: float) -> None:
         self.now_s += seconds
@@ -288,6 +288,7 @@ def test_pinning_keeps_to_as_many_processors_and_undoes_it() -> None:
     with pinned(1) as chosen:
         assert len(chosen) == 1
         assert usable_cpus() == chosen
+        assert allowed_cpus() == before
         started: list[frozenset[int]] = []
         thread = threading.Thread(target=lambda: started.append(usable_cpus()))
         thread.start()
