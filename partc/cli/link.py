@@ -98,13 +98,14 @@ def _json(found: LinkFound) -> dict[str, Any]:
 
 def _show(console: Console, found: LinkFound, near: str, host: str, entry: str) -> None:
     for one, other, way in ((near, host, found.up), (host, near, found.down)):
-        console.print(f"{one} to {other}: {_bandwidth(way)}", markup=False)
+        console.print(f"{one} to {other}: {_bandwidth(way)}", markup=False, soft_wrap=True)
     console.print(
         f"round trip {found.rtt_s * 1e3:.3g} ms (jitter {found.jitter_s * 1e3:.2g} ms); "
         f"a message costs {found.fixed_s * 1e3:.3g} ms on top of half of it",
         markup=False,
+        soft_wrap=True,
     )
-    console.print(f"\n{entry}", markup=False)
+    console.print(f"\n{entry}", markup=False, soft_wrap=True)
 
 
 def _bandwidth(way: Way) -> str:
