@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+import random
 import tempfile
+import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -51,8 +53,6 @@ def test_every_plan(
 
 
 def test_many_requests_at_once(tmp_path: Path) -> None:
-    import threading
-
     failed: list[BaseException] = []
     bundle = write_bundle(tmp_path, meshes.exchange())
     with LocalDeployment(bundle, False, deadline_s=60) as local:
@@ -225,3 +225,39 @@ def test_random_plans_end(data: st.DataObject, count: int) -> None:
                     answers[-1].outputs["y"], factor * feeds["x"], rtol=1e-4, atol=1e-4
                 )
             assert not any(answer.failures for answer in answers)
+
+
+@pytest.mark.slow
+def test_servers_die_and_come_back_at_any_moment(tmp_path: Path) -> None:
+    """No request is lost, none is wrong, and nothing is left behind."""
+    draw = random.Random(0)
+    failed: list[BaseException] = []
+    over = threading.Event()
+    drawing = meshes.exchange(4, 8, slowdown={"left": 20.0, "right": 20.0})
+    with LocalDeployment(write_bundle(tmp_path, drawing), deadline_s=5) as local:
+
+        def ask(seed: int) -> None:
+            try:
+                while not over.is_set():
+                    check(local, 324, seed=seed)
+            except BaseException as error:
+                failed.append(error)
+
+        threads = [threading.Thread(target=ask, args=(number,)) for number in range(3)]
+        for thread in threads:
+            thread.start()
+        for turn in range(12):
+            time.sleep(draw.uniform(0.05, 1.0))
+            host = draw.choice(["left", "right"])
+            if turn % 3:
+                local.kill_host(host)
+                local.restart_host(host)
+            else:
+                local.stop_host(host)
+                time.sleep(draw.uniform(0.05, 1.0))
+                local.continue_host(host)
+        over.set()
+        for thread in threads:
+            thread.join()
+        assert not failed
+        wait_until_used(local, 324, "left")
