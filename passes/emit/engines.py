@@ -91,28 +91,38 @@ class _Maker:
         digest = segment_digest(self._writer.files, names)
         entry = entry.model_copy(update={"segment_sha256": digest})
         gpus, reason = self._backend.builders(options.compute_capabilities)
-        built = [self._built(segment, entry, names[0], gpu) for gpu in gpus]
+        built: list[EngineFile] = []
+        failed: dict[str, str] = {}
+        for gpu in gpus:
+            try:
+                built.append(self._built(segment, entry, names[0], gpu))
+            except TargetError as error:
+                failed[gpu.compute_capability] = str(error)
+        if failed and not built:
+            raise self._explained(segment, failed)
+        reasons = [reason, *(f"not for compute capability {c}: {why}" for c, why in failed.items())]
         return entry.model_copy(
             update={
                 "state": "built" if built else "build_on_target",
-                "reason": reason,
+                "reason": "; ".join(each for each in reasons if each),
                 "built": built,
             }
+        )
+
+    def _explained(self, segment: Segment, failed: Mapping[str, str]) -> BundleError:
+        ops = ", ".join(segment.ops[:3]) + (" ..." if len(segment.ops) > 3 else "")
+        capability, why = next(iter(failed.items()))
+        return BundleError(
+            f"segment {segment.id!r} ({ops}) cannot be built for host {segment.host!r}, compute "
+            f"capability {capability}: {why}; keep its ops off that host with [constraints] "
+            "forbid, or give the host another precision or target",
+            host=segment.host,
         )
 
     def _built(self, segment: Segment, entry: EngineEntry, model: str, gpu: Gpu) -> EngineFile:
         with tempfile.TemporaryDirectory(prefix="partc-") as folder:
             output = Path(folder) / "engine"
-            try:
-                self._backend.build(self._writer.path_of(model), entry.recipe, gpu, output)
-            except TargetError as error:
-                ops = ", ".join(segment.ops[:3]) + (" ..." if len(segment.ops) > 3 else "")
-                raise BundleError(
-                    f"segment {segment.id!r} ({ops}) cannot be built for host {segment.host!r}: "
-                    f"{error}; keep its ops off that host with [constraints] forbid, or give "
-                    "the host another target",
-                    host=segment.host,
-                ) from error
+            self._backend.build(self._writer.path_of(model), entry.recipe, gpu, output)
             suffix = gpu.compute_capability.replace(".", "")
             name = f"engines/{segment.host}/{segment.id}.sm{suffix}.{gpu.flavour}"
             self._writer.add_bytes(name, output.read_bytes())
@@ -132,11 +142,18 @@ def _recipe(
         dla_core=options.dla_core,
         workspace_mib=options.workspace_mib,
         optimization_level=options.optimization_level,
-        shapes=_shapes(options, program, segment),
+        shapes=segment_shapes(options, program, segment),
     )
 
 
-def _shapes(options: EngineOptions, program: Program, segment: Segment) -> dict[str, ShapeRange]:
+def segment_shapes(
+    options: EngineOptions, program: Program, segment: Segment
+) -> dict[str, ShapeRange]:
+    """The shapes that an engine has to accept, for inputs with open dimensions.
+
+    Raises:
+        BundleError: the shapes that were given do not hold the planned ones.
+    """
     shapes: dict[str, ShapeRange] = {}
     for name in segment.inputs:
         info = program.tensor(name)
