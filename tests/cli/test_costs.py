@@ -249,7 +249,7 @@ JSON = st.recursive(
 )  # fmt: skip
 
 
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
 @given(st.sampled_from(sorted(changed()["costs"][0])), JSON)
 def test_whatever_a_field_holds_it_is_read_or_refused(
     tmp_path: Path, name: str, value: object
@@ -262,6 +262,7 @@ def test_whatever_a_field_holds_it_is_read_or_refused(
         assert str(file) in error.message
 
 
+@settings(deadline=None)
 @given(st.lists(st.tuples(st.integers(0, 3), st.integers(1, 28)), max_size=8), st.booleans())
 def test_merging_loses_nothing_newer(pairs: list[tuple[int, int]], overwrite: bool) -> None:
     def of(pairs: Iterable[tuple[int, int]]) -> dict[str, Entry]:

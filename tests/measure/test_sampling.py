@@ -14,7 +14,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from partc.measure import sampling
@@ -49,6 +49,7 @@ def test_a_quiet_machine_needs_few_runs_and_a_noisy_one_more() -> None:
     assert 12 <= counts[0][0] <= counts[1][0] < counts[2][0]
 
 
+@settings(deadline=None)
 @given(st.integers(0, 10_000), st.floats(0.001, 0.2))
 def test_what_is_called_settled_is_near_the_truth(seed: int, deviation: float) -> None:
     samples: list[float] = []
@@ -179,6 +180,7 @@ def test_each_finding_is_said_with_its_number(conditions: Conditions, part: str)
     assert not conditions.is_quiet
 
 
+@settings(deadline=None)
 @given(
     st.builds(
         Conditions,

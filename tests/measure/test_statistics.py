@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from partc.measure.statistics import (
@@ -22,6 +22,7 @@ from partc.measure.statistics import (
 TIMES = st.lists(st.floats(1e-6, 1e3), min_size=1, max_size=200)
 
 
+@settings(deadline=None)
 @given(TIMES)
 def test_the_interval_holds_the_median_and_lies_within_the_samples(samples: list[float]) -> None:
     found = median_interval(samples)
@@ -29,6 +30,7 @@ def test_the_interval_holds_the_median_and_lies_within_the_samples(samples: list
     assert found.is_confident == (len(samples) >= 6)
 
 
+@settings(deadline=None)
 @given(TIMES, st.floats(1e-3, 1e3))
 def test_the_interval_scales_with_the_samples(samples: list[float], factor: float) -> None:
     one, other = median_interval(samples), median_interval([s * factor for s in samples])
@@ -36,6 +38,7 @@ def test_the_interval_scales_with_the_samples(samples: list[float], factor: floa
     assert other.half_width == pytest.approx(one.half_width * factor)
 
 
+@settings(deadline=None)
 @given(TIMES)
 def test_order_does_not_count(samples: list[float]) -> None:
     assert median_interval(samples) == median_interval(samples[::-1])
@@ -74,11 +77,13 @@ def test_the_interval_holds_the_true_median_as_often_as_it_says(draw: str) -> No
     assert inside / 600 > 0.93
 
 
+@settings(deadline=None)
 @given(st.integers(0, 100), st.floats(0.001, 10))
 def test_equal_samples_are_settled_from_six_on(count: int, value: float) -> None:
     assert is_settled([value] * count) == (count >= 6)
 
 
+@settings(deadline=None)
 @given(TIMES, st.floats(0.0, 0.5))
 def test_more_precision_is_harder(samples: list[float], precision: float) -> None:
     if is_settled(samples, precision):
@@ -111,6 +116,7 @@ def test_few_samples_have_no_trend() -> None:
     assert not trend([]).is_certain
 
 
+@settings(deadline=None)
 @given(TIMES)
 def test_turning_a_series_round_turns_its_trend_round(samples: list[float]) -> None:
     assert trend(samples).is_certain == trend(samples[::-1]).is_certain
@@ -142,6 +148,7 @@ def test_a_cost_says_how_well_it_is_known() -> None:
     assert cost.scaled(3.0).interval_s == 3 * cost.interval_s
 
 
+@settings(deadline=None)
 @given(TIMES, st.floats(0, 1))
 def test_doubt_widens_and_moves_nothing(samples: list[float], doubt: float) -> None:
     sure, unsure = summarise(samples), summarise(samples, doubt=doubt)

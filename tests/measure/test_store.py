@@ -10,7 +10,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import partc
@@ -220,6 +220,7 @@ def test_costs_of_the_same_structure_elsewhere_are_found(tmp_path: Path) -> None
     assert {e.what for e in store.like([str(key)])} == set(others)
 
 
+@settings(deadline=None)
 @given(
     st.builds(
         CostKey,
@@ -235,6 +236,7 @@ def test_keys_read_back(key: CostKey) -> None:
     assert CostKey.parse(str(key)) == key
 
 
+@settings(deadline=None)
 @given(st.text())
 def test_any_text_is_some_key(text: str) -> None:
     CostKey.parse(text)
