@@ -77,6 +77,8 @@ def _events(facts: Facts) -> Iterator[_Run | _Move]:
                 yield _Run(facts.manifest.segment(step.run))
             elif step.call is not None:
                 yield from walk(calls[step.call])
+            elif step.push is not None:
+                yield from _move(facts, call.host, step.push.peer, step.push.tensors)
         if call.caller is not None:
             yield from _move(facts, call.host, call.caller, call.outputs)
 
