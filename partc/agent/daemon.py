@@ -117,6 +117,7 @@ class Agent:
         self._terms: Terms | None = None
         try:
             self._backends = list(self._detected())
+            self._measurer.end()
             self.notice = self._deployments.resume()
             self._server = GrpcServer(
                 self._versions,
@@ -198,12 +199,16 @@ class Agent:
             except BaseException as error:
                 failure.append(error)
 
-        thread = threading.Thread(target=work, name="partc-prepare")
-        thread.start()
-        while thread.is_alive():
-            thread.join(HEARTBEAT_S)
-            if thread.is_alive():
-                yield PrepareEvent(state="preparing")
+        with self._measurer.alone("loading a bundle", is_measured=False):
+            thread = threading.Thread(target=work, name="partc-prepare")
+            thread.start()
+            try:
+                while thread.is_alive():
+                    thread.join(HEARTBEAT_S)
+                    if thread.is_alive():
+                        yield PrepareEvent(state="preparing")
+            finally:
+                thread.join()
         if failure:
             raise failure[0]
         yield PrepareEvent(state="done", said=said)

@@ -8,13 +8,15 @@ import os
 import shutil
 import threading
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from partc.agent.blobs import BlobStore
+from partc.agent.measuring import BusyError
 from partc.agent.messages import Digest, Offer, OfferAnswer
 from partc.agent.serving import ServedVersions, Version
 from partc.bundle.manifest import MANIFEST_NAME, Manifest
@@ -28,6 +30,8 @@ from partc.suggest import unknown_name
 LARGEST_MANIFEST_BYTES = 32 << 20
 MOST_FILES = 10_000
 _RECORD = "serving.json"
+_LONGEST_WAIT_S = 10.0
+_ACTIVATED_WITHIN_S = 3600.0
 
 
 class _Record(BaseModel):
@@ -129,7 +133,7 @@ class Deployments:
         current = self._versions.current
         if current is not None and current.id == identity:
             return OfferAnswer(id=identity, missing=[], serves_it=True)
-        with self._lock:
+        with self._working():
             self._offered = offered
         return OfferAnswer(
             id=identity, missing=self._blobs.missing(needed.values()), serves_it=False
@@ -147,7 +151,7 @@ class Deployments:
             RequestError: files are missing, or another bundle was offered meanwhile.
             PartcError: the bundle cannot be served here.
         """
-        with self._lock:
+        with self._working():
             offered = self._offered
             if offered is None or offered.id != identity:
                 raise RequestError("another bundle was offered meanwhile; deploy again")
@@ -159,6 +163,7 @@ class Deployments:
             except BaseException:
                 shutil.rmtree(folder, ignore_errors=True)
                 raise
+            self._await_activation(self._ready)
             return [use.sentence for use in self._ready.host.segments.engines.uses.values()]
 
     def activate(self, identity: str) -> None:
@@ -167,7 +172,7 @@ class Deployments:
         Raises:
             RequestError: it is not the one that was prepared.
         """
-        with self._lock:
+        with self._working():
             ready = self._ready
             if ready is None or ready.id != identity:
                 raise RequestError(
@@ -187,6 +192,27 @@ class Deployments:
         """Drop what was prepared and not served."""
         with self._lock:
             self._drop_ready()
+
+    @contextmanager
+    def _working(self) -> Iterator[None]:
+        if not self._lock.acquire(timeout=_LONGEST_WAIT_S):
+            raise BusyError("it is busy loading a bundle of somebody else; try again later")
+        try:
+            yield
+        finally:
+            self._lock.release()
+
+    def _await_activation(self, version: Version) -> None:
+        """Whoever deploys may be gone: a bundle that nobody activates is dropped again."""
+
+        def drop() -> None:
+            with self._lock:
+                if self._ready is version:
+                    self._drop_ready()
+
+        timer = threading.Timer(_ACTIVATED_WITHIN_S, drop)
+        timer.daemon = True
+        timer.start()
 
     def _drop_ready(self) -> None:
         ready, self._ready = self._ready, None

@@ -26,6 +26,9 @@ HEARTBEAT_S = 1.0
 QUIET_S = 2.0
 """A node that answered a request so lately is serving."""
 
+IDLE_S = 60.0
+"""After that the working process ends, and another one starts with the next job."""
+
 _POLL_S = 0.1
 _END_TIMEOUT_S = 5.0
 _WHAT = {
@@ -72,6 +75,7 @@ class Measurer:
         self._lock = threading.Lock()
         self._doing: tuple[str, float] | None = None
         self._worker: _Worker | None = None
+        self._idle = threading.Timer(0.0, lambda: None)
 
     @property
     def doing(self) -> str:
@@ -80,19 +84,23 @@ class Measurer:
         return f"{doing[0]}, for {time.monotonic() - doing[1]:.0f} s" if doing else ""
 
     @contextmanager
-    def alone(self, what: str) -> Iterator[None]:
+    def alone(self, what: str, *, is_measured: bool = True) -> Iterator[None]:
         """Keep others from measuring meanwhile.
+
+        Args:
+            is_measured: times are taken, which requests would disturb.
 
         Raises:
             BusyError: somebody measures, or requests are being served.
         """
         if not self._lock.acquire(blocking=False):
             raise BusyError(
-                f"it is busy {self.doing or 'measuring'} for somebody, and measures one thing at a "
-                "time; try again when it is done"
+                f"it is busy {self.doing or 'measuring'}, and does one such thing at a time; try "
+                "again when it is done"
             )
         try:
-            if not self._while_serving and time.monotonic() - self._requests_seen()[1] < QUIET_S:
+            undisturbed = is_measured and not self._while_serving
+            if undisturbed and time.monotonic() - self._requests_seen()[1] < QUIET_S:
                 raise BusyError(
                     "it is busy serving requests, which a measurement would disturb, and be "
                     "disturbed by; try again later, or start the agent with "
@@ -116,6 +124,7 @@ class Measurer:
             RequestError: the job is malformed, or cannot be carried out here.
         """
         with self.alone(_WHAT[job.kind]):
+            self._idle.cancel()
             self._check_files(job)
             worker = self._working()
             said: dict[str, Any] | None = None
@@ -128,6 +137,8 @@ class Measurer:
                 # Whoever asked may have gone while an event was on its way.
                 if said is None or not worker.is_running:
                     self.end()
+                else:
+                    self._await_idle()
             assert said is not None
             if "error" in said:
                 raise RequestError(printable(str(said["error"])))
@@ -156,6 +167,7 @@ class Measurer:
 
     def end(self) -> None:
         """End the working process, with whatever it does."""
+        self._idle.cancel()
         worker, self._worker = self._worker, None
         if worker is not None:
             worker.kill()
@@ -164,6 +176,19 @@ class Measurer:
                     shutil.rmtree(left, ignore_errors=True)
                 else:
                     left.unlink(missing_ok=True)
+
+    def _await_idle(self) -> None:
+        """A working process holds the libraries of its backends, which may be half of a node."""
+        self._idle = threading.Timer(IDLE_S, self._end_idle)
+        self._idle.daemon = True
+        self._idle.start()
+
+    def _end_idle(self) -> None:
+        if self._lock.acquire(blocking=False):
+            try:
+                self.end()
+            finally:
+                self._lock.release()
 
     def _check_files(self, job: Job) -> None:
         """All files of a job are there, and are not dropped before it is done."""

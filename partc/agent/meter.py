@@ -20,6 +20,7 @@ from partc.agent.messages import (
     Kind,
     NodeDescription,
     Subject,
+    printable,
     read_detection,
     read_groups,
     read_measurement,
@@ -41,7 +42,7 @@ from partc.runtime.wire.datatypes import datatype_of, to_raw
 from partc.targets.meter import Job as ModelAndFeeds
 from partc.targets.meter import Meter
 from partc.targets.protocol import Array, Detection, Profile, RunSettings, Sampling
-from partc.targets.registry import load_target
+from partc.targets.registry import Target, load_target
 
 T = TypeVar("T")
 
@@ -217,6 +218,7 @@ def agent_meters(
             raise MissingBackendError(
                 f"{client.name} cannot measure target {host.target!r}: {detected.reason}", host=name
             )
+        _check_hardware(client, target, meter.node, name)
         meter.notice = fingerprints.notice(client, target.backend, target.provider, detected)
         meters[name] = meter
     fingerprints.save()
@@ -252,6 +254,20 @@ def notices(meters: Mapping[str, Meter]) -> tuple[str, ...]:
     """What the user should know of the agents that are asked, each sentence once."""
     found = [meter.notice for meter in meters.values() if isinstance(meter, AgentMeter)]
     return tuple(dict.fromkeys(notice for notice in found if notice))
+
+
+def _check_hardware(client: AgentClient, target: Target, node: NodeDescription, host: str) -> None:
+    wanted = target.hardware.recognised_by
+    names = [node.processor.name, node.board, *(gpu.name for gpu in node.gpus)]
+    if target.hardware.typical or not wanted:
+        return
+    if not any(text.casefold() in name.casefold() for text in wanted for name in names):
+        found = printable(", ".join(filter(None, names))) or "a machine that tells no name"
+        raise TargetError(
+            f"{client.name} is on {found}, and target {target.name!r} is "
+            f"{target.hardware.product or wanted[0]}; correct the target or the agent's address",
+            host=host,
+        )
 
 
 class _Fingerprints:

@@ -240,10 +240,15 @@ def test_an_agent_that_dies_while_it_measures(model: onnx.ModelProto, tmp_path: 
     with AgentProcess(tmp_path) as agent, AgentClient(agent.address, None, "camera") as client:
         running = Background(client, model)
         running.await_begun(client)
+        (worker,) = workers_of(agent)
         agent.send(signal.SIGKILL)
         said = running.error_of()
         assert "host 'camera'" in said and "ended while it measured" in said
         assert "what was measured before is kept" in said
+        end_s = time.monotonic() + 20
+        while Path(f"/proc/{worker}").exists():
+            assert time.monotonic() < end_s, "the process that measured outlives its agent"
+            time.sleep(0.05)
 
 
 def test_the_process_that_measures_dies(
@@ -252,17 +257,21 @@ def test_the_process_that_measures_dies(
     with AgentClient(agent.address, None) as other:
         running = Background(other, model)
         running.await_begun(client)
-        workers = [
-            int(path.parent.name)
-            for path in Path("/proc").glob("[0-9]*/cmdline")
-            if b"partc.agent.worker" in _bytes(path) and _parent(path.parent) == agent.process.pid
-        ]
+        workers = workers_of(agent)
         assert len(workers) == 1
         import os
 
         os.kill(workers[0], signal.SIGSEGV)
         assert "ended by SIGSEGV" in running.error_of()
     assert AgentMeter(client, "onnxruntime").run_times(model, FEEDS, SETTINGS, QUICK)
+
+
+def workers_of(agent: AgentProcess) -> list[int]:
+    return [
+        int(path.parent.name)
+        for path in Path("/proc").glob("[0-9]*/cmdline")
+        if b"partc.agent.worker" in _bytes(path) and _parent(path.parent) == agent.process.pid
+    ]
 
 
 def _bytes(path: Path) -> bytes:
@@ -343,6 +352,8 @@ def test_agents_that_are_not_there(agent: AgentProcess, tmp_path: Path) -> None:
         agent_meters(hosts("127.0.0.1:9"), None, known=known)
     with pytest.raises(UsageError, match="needs credentials"):
         agent_meters(hosts("camera.lan:8600"), None, known=known)
+    with pytest.raises(TargetError, match=r"target 'raspberry-pi-5' is .*; correct"):
+        agent_meters(hosts(agent.address, "raspberry-pi-5"), None, known=known)
     target = tmp_path / "rtx.toml"
     target.write_text('backend = "tensorrt-rtx"\n')
     with pytest.raises(MissingBackendError, match="cannot measure target"):
