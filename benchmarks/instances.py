@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from typing import Any
+from typing import Any, NamedTuple
 
 MIB = 2**20
 
@@ -49,68 +49,15 @@ class GraphWriter:
         return output
 
 
-def inception_like(seed: int = 1) -> tuple[GraphWriter, str, str]:
-    """About 490 ops: a stem, then blocks of four branches that are concatenated.
+class Network(NamedTuple):
+    """A graph with the tensors that enter and leave it."""
 
-    Shapes and costs follow InceptionV4 in scale: 12.3 GMAC, 163 MiB of weights, 299 x 299 input.
-    """
-    graph = GraphWriter(seed)
-    x = graph.tensor("x", 3 * 299 * 299 * 4)
-
-    def convolution(source: str, side: int, channels: int, taps: int) -> str:
-        size_bytes = side * side * channels * 4
-        work = side * side * channels * taps * 8e-11
-        y = graph.op([source], size_bytes, work, channels * taps * 4.0)
-        return graph.op([y], size_bytes, side * side * channels * 2e-10)
-
-    y = convolution(x, 149, 32, 27)
-    y = convolution(y, 147, 32, 288)
-    y = convolution(y, 147, 64, 288)
-    for side, channels in ((73, 96), (71, 96), (35, 192)):
-        a = convolution(y, side, channels, 576)
-        b = graph.op([y], side * side * channels * 4, side * side * channels * 1e-9)
-        y = graph.op([a, b], side * side * channels * 8, side * side * channels * 2e-10)
-    for side, width, blocks in ((35, 96, 5), (17, 256, 11), (8, 384, 5)):
-        for _ in range(blocks):
-            branches = [convolution(y, side, width, 4 * width)]
-            for length in (2, 3):
-                b = y
-                for step in range(length + (side < 35)):
-                    b = convolution(b, side, width, (4 if step == 0 else 7) * width)
-                branches.append(b)
-            pooled = graph.op([y], side * side * 4 * width * 4, side * side * width * 4e-9)
-            branches.append(convolution(pooled, side, width, 4 * width))
-            y = graph.op(branches, side * side * 4 * width * 4, side * side * width * 8e-10)
-        y = graph.op([y], (side // 2) ** 2 * width * 16, side * side * width * 4e-9)
-    pooled = graph.op([y], 1536 * 4, 1e-5)
-    logits = graph.op([pooled], 1000 * 4, 2e-4, 1536 * 1000 * 4.0)
-    return graph, "x", graph.op([logits], 1000 * 4, 1e-6)
+    graph: GraphWriter
+    inputs: tuple[str, ...]
+    outputs: tuple[str, ...]
 
 
-def mobilenet_like(seed: int = 1) -> tuple[GraphWriter, str, str]:
-    """About 100 ops whose tensors shrink and grow, so that many cuts are worth something."""
-    graph = GraphWriter(seed)
-    y = graph.tensor("x", 3 * 224 * 224 * 4)
-    plan = [(112, 16, 1), (56, 24, 2), (28, 32, 3), (14, 64, 4), (14, 96, 3), (7, 160, 3)]
-    y = graph.op([y], 112 * 112 * 32 * 4, 4e-4, 3456)
-    previous = 32
-    for side, channels, repeats in plan:
-        pixels = side * side
-        for repeat in range(repeats):
-            wide = previous * 6
-            mixing = wide * previous
-            a = graph.op([y], pixels * wide * 4, pixels * mixing * 5e-11, mixing * 4.0)
-            a = graph.op([a], pixels * wide * 4, pixels * wide * 9 * 8e-11, wide * 36.0)
-            mixing = wide * channels
-            a = graph.op([a], pixels * channels * 4, pixels * mixing * 5e-11, mixing * 4.0)
-            y = graph.op([a, y], pixels * channels * 4, pixels * channels * 3e-10) if repeat else a
-            previous = channels
-    y = graph.op([y], 7 * 7 * 1280 * 4, 1e-3, 160 * 1280 * 4.0)
-    y = graph.op([y], 1280 * 4, 3e-5)
-    return graph, "x", graph.op([y], 1001 * 4, 2e-4, 1280 * 1001 * 4.0)
-
-
-def encoder_like(layers: int = 24, seed: int = 1, parts: int = 75) -> tuple[GraphWriter, str, str]:
+def encoder_like(layers: int = 24, seed: int = 1, parts: int = 75) -> Network:
     """A transformer encoder whose attention mask is read in every layer; 75 ops a layer."""
     graph = GraphWriter(seed)
     tokens, width, heads = 128, 1024, 16
@@ -139,10 +86,10 @@ def encoder_like(layers: int = 24, seed: int = 1, parts: int = 75) -> tuple[Grap
         y = graph.op([narrow, y], row, 2e-5)
         while len(graph.ops) < before + parts:
             y = graph.op([y], row, 1e-5, width * 4.0 if len(graph.ops) % 3 == 0 else 0.0)
-    return graph, "x", graph.op([y], 4096.0, 1e-4)
+    return Network(graph, ("x",), (graph.op([y], 4096.0, 1e-4),))
 
 
-def long_chain(ops: int = 10_000, seed: int = 1) -> tuple[GraphWriter, str, str]:
+def long_chain(ops: int = 10_000, seed: int = 1) -> Network:
     """A deep graph with skips and short branches, for scaling."""
     graph = GraphWriter(seed)
     y = graph.tensor("x", MIB)
@@ -155,11 +102,11 @@ def long_chain(ops: int = 10_000, seed: int = 1) -> tuple[GraphWriter, str, str]
         size_bytes = graph.generator.choice([0.02, 0.1, 0.3, 1.0]) * MIB
         recent.append(graph.op(inputs, size_bytes, graph.generator.uniform(1e-5, 1e-3), 4096.0))
         recent = recent[-6:]
-    return graph, "x", recent[-1]
+    return Network(graph, ("x",), (recent[-1],))
 
 
 def placed(
-    network: tuple[GraphWriter, str, str],
+    network: Network,
     *,
     slowdowns: list[float],
     mbit_s: float = 100.0,
@@ -167,7 +114,7 @@ def placed(
     star: bool = False,
 ) -> dict[str, Any]:
     """The problem of a network on hosts that are so many times slower than the fastest."""
-    graph, source, answer = network
+    graph = network.graph
     names = ["device", *(f"server{index}" for index in range(1, len(slowdowns)))]
     per_op = random.Random(7)
     ops = []
@@ -192,8 +139,8 @@ def placed(
         "ops": ops,
         "tensors": [{"name": n, "size_bytes": size} for n, size in graph.tensors.items()],
         "weights": graph.weights,
-        "inputs": {source: names[0]},
-        "outputs": {answer: names[0]},
+        "inputs": dict.fromkeys(network.inputs, names[0]),
+        "outputs": dict.fromkeys(network.outputs, names[0]),
         "constraints": {},
     }
 

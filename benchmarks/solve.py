@@ -1,10 +1,11 @@
-"""Times the optimizer on synthetic networks shaped like real ones.
+"""Times the optimizer on the graphs of examples/models, and on two larger synthetic ones.
 
 Usage: python -m benchmarks.solve [--quick] [NAME ...]
 
 Prints one line per case: ops, variables, seconds of building and of the whole solve, objective,
 bound, gap; and where the problem is a minimum cut, how many times longer networkx takes for the
-same cut and CBC for the same model, in the same run.
+same cut and CBC for the same model, in the same run. Costs follow from a formula of work and bytes
+(benchmarks/real_graphs.py). `python -m benchmarks.solve_inception` measures them instead.
 """
 
 from __future__ import annotations
@@ -18,13 +19,13 @@ import networkx as nx
 
 from benchmarks.instances import (
     CODECS,
+    Network,
     encoder_like,
-    inception_like,
     long_chain,
-    mobilenet_like,
     placed,
 )
 from benchmarks.machine import describe_machine
+from benchmarks.real_graphs import real_network
 from partc.optimizer import Conditions, Problem, minimum_cut, portfolio, solve
 from partc.optimizer.cbc import run_cbc
 from partc.optimizer.instance import build_instance
@@ -33,12 +34,12 @@ from partc.optimizer.models import build_model
 TWO_HOSTS = [6.0, 1.0]
 
 
-def two_hosts(network: Any) -> dict[str, Any]:
+def two_hosts(network: Network) -> dict[str, Any]:
     """A device and a six times faster server at 100 Mbit/s."""
     return placed(network, slowdowns=TWO_HOSTS)
 
 
-def with_budgets(network: Any, mbit_s: float = 20.0) -> dict[str, Any]:
+def with_budgets(network: Network, mbit_s: float = 20.0) -> dict[str, Any]:
     """Server memory for 40 % of the weights, codecs with a loss budget, energy of the device.
 
     The energy budget is 2 % above what the fastest plan without it uses on the device.
@@ -54,7 +55,7 @@ def with_budgets(network: Any, mbit_s: float = 20.0) -> dict[str, Any]:
     return data
 
 
-def star_of_four(network: Any) -> dict[str, Any]:
+def star_of_four(network: Network) -> dict[str, Any]:
     """A device and three servers around it, each with memory for 40 % of the weights."""
     data = placed(network, slowdowns=[6.0, 1.0, 1.2, 1.5], star=True)
     weights_bytes = sum(weight["size_bytes"] for weight in data["weights"])
@@ -64,14 +65,23 @@ def star_of_four(network: Any) -> dict[str, Any]:
 
 
 CASES: dict[str, tuple[Callable[[], dict[str, Any]], float, str]] = {
-    "cnn-two-hosts": (lambda: two_hosts(inception_like()), 60, "0.25 s"),
-    "mobilenet-two-hosts": (lambda: two_hosts(mobilenet_like()), 60, "-"),
+    "mobilenetv2-two-hosts": (lambda: two_hosts(real_network("mobilenetv2")), 60, "-"),
+    "resnet50-two-hosts": (lambda: two_hosts(real_network("resnet50")), 60, "-"),
+    "inceptionv4-two-hosts": (lambda: two_hosts(real_network("inceptionv4")), 60, "0.25 s"),
+    "encoder-two-hosts": (lambda: two_hosts(real_network("encoder")), 60, "-"),
     "10000-ops-two-hosts": (lambda: two_hosts(long_chain()), 60, "4 s"),
-    "cnn-budgets": (lambda: with_budgets(inception_like()), 60, "5 s"),
-    "mobilenet-budgets": (lambda: with_budgets(mobilenet_like()), 60, "5 s"),
-    "cnn-star-of-four": (lambda: star_of_four(inception_like()), 120, "60 s"),
-    "encoder-budgets": (lambda: with_budgets(encoder_like(), 100.0), 60, "gap 5 % in 60 s"),
+    "mobilenetv2-budgets": (lambda: with_budgets(real_network("mobilenetv2")), 60, "5 s"),
+    "resnet50-budgets": (lambda: with_budgets(real_network("resnet50")), 60, "5 s"),
+    "inceptionv4-budgets": (lambda: with_budgets(real_network("inceptionv4")), 60, "5 s"),
+    "inceptionv4-star-of-four": (lambda: star_of_four(real_network("inceptionv4")), 120, "60 s"),
+    "encoder-budgets": (
+        lambda: with_budgets(real_network("encoder"), 100.0),
+        60,
+        "gap 5 % in 60 s",
+    ),
+    "1800-ops-budgets": (lambda: with_budgets(encoder_like(), 100.0), 60, "gap 5 % in 60 s"),
 }
+SLOW = {"inceptionv4-star-of-four", "encoder-budgets", "1800-ops-budgets"}
 
 
 def networkx_cut_s(problem: Problem) -> float:
@@ -109,34 +119,35 @@ def run(name: str, *, compare: bool) -> None:
     answer = solve(problem, time_limit_s=limit_s)
     assert answer.objective is not None and answer.gap is not None
     line = (
-        f"{name:22} ops {len(problem.ops):6}  variables {len(model.linear.variables):6}"
+        f"{name:24} ops {len(problem.ops):6}  variables {len(model.linear.variables):6}"
         f"  build {build_s:7.3f} s  solve {answer.solve_s:7.3f} s (aim: {target})"
         f"  objective {answer.objective:.9g}  bound {answer.bound:.9g}  gap {answer.gap:.4f}"
         f"  {answer.status}  {answer.solver}"
     )
+    if compare:
+        began = time.perf_counter()
+        other = run_cbc(model.linear, time_limit_s=limit_s, gap=0.0)
+        cbc_s = time.perf_counter() - began
+        line += f"  CBC / solve {cbc_s / answer.solve_s:.1f} ({other.status})"
     if compare and "two-hosts" in name:
         began = time.perf_counter()
         minimum_cut(problem)
-        cut_s = time.perf_counter() - began
-        began = time.perf_counter()
-        run_cbc(model.linear, time_limit_s=120, gap=0.0)
-        cbc_s = time.perf_counter() - began
-        line += f"  minimum cut {cut_s:.3f} s, CBC / solve {cbc_s / answer.solve_s:.1f}"
+        line += f"  minimum cut {time.perf_counter() - began:.3f} s"
         if len(problem.ops) < 5000:
             line += f", networkx / solve {networkx_cut_s(problem) / answer.solve_s:.1f}"
     print(line, flush=True)
 
 
 def run_portfolio() -> None:
-    """Time the portfolio of two CNNs over wide ranges."""
+    """Time the portfolio of three CNNs over wide ranges."""
     conditions = Conditions((0.1, 10_000.0), None, (1.0, 5.0), (1.0, 10.0))
-    for name, network in (("mobilenet", mobilenet_like()), ("cnn", inception_like())):
-        problem = Problem.from_dict(two_hosts(network))
+    for name in ("mobilenetv2", "resnet50", "inceptionv4"):
+        problem = Problem.from_dict(two_hosts(real_network(name)))
         began = time.perf_counter()
         found = portfolio(problem, conditions)
         seconds = time.perf_counter() - began
         print(
-            f"portfolio-{name:12} ops {len(problem.ops):6}  {seconds:.3f} s (aim: 1 s)"
+            f"portfolio-{name:14} ops {len(problem.ops):6}  {seconds:.3f} s (aim: 1 s)"
             f"  plans {len(found.plans)} of {found.known_plans}  calls {found.solver_calls}"
             f"  certified {found.certified_fraction:.4f} within {found.tolerance:.0%}",
             flush=True,
@@ -149,16 +160,17 @@ def main() -> None:
     parser.add_argument("names", nargs="*", choices=[[], *CASES, "portfolio"])
     parser.add_argument("--quick", action="store_true", help="leave out what takes over 10 s")
     options = parser.parse_args()
-    slow = {"encoder-budgets", "cnn-star-of-four"} if options.quick else set()
+    left_out = SLOW if options.quick else set()
     print(describe_machine(), flush=True)
     # The first solve in a process pays for loading the solvers; that is not the optimizer's time.
-    minimum_cut(Problem.from_dict(two_hosts(mobilenet_like())))
-    solve(Problem.from_dict(two_hosts(mobilenet_like())))
+    first = Problem.from_dict(two_hosts(real_network("mobilenetv2")))
+    minimum_cut(first)
+    solve(first)
     for name in options.names or [*CASES, "portfolio"]:
         if name == "portfolio":
             run_portfolio()
-        elif name not in slow:
-            run(name, compare=True)
+        elif name not in left_out:
+            run(name, compare=name not in SLOW)
 
 
 if __name__ == "__main__":
