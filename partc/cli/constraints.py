@@ -41,7 +41,8 @@ _OPTIONS = (
                  help="Whose energy --objective energy minimises; all by default."),
     click.option("--loss-budget", type=float, metavar="LOSS",
                  help="Most relative loss of the output; lets transfers use fewer bits."),
-    click.option("--codecs", metavar="NAME,NAME", help="How transfers may be encoded."),
+    click.option("--codecs", metavar="NAME,NAME",
+                 help='How transfers may be encoded; "" for not at all.'),
 )  # fmt: skip
 
 

@@ -17,6 +17,7 @@ from partc.measure.signature import block_signature
 from partc.measure.statistics import summarise
 from partc.passes.contract import Context, Pass, PassResult
 from partc.passes.ingest.sample import sample_feeds
+from partc.passes.partition.constraints import problem_constraints
 from partc.targets.data_sheet import DataSheetMeter
 from partc.targets.estimate import estimated_costs
 from partc.targets.meter import Meter
@@ -58,6 +59,8 @@ class AnnotateCosts(Pass):
 
     def run(self, program: Program, context: Context) -> PassResult:
         """Measure once for each kind of host, then scale."""
+        # What names nothing is found before anything is measured.
+        problem_constraints(program, context.topology)
         refused = unsupported_by_host(program, context.topology, context.meters)
         costs: dict[str, dict[str, Cost]] = {block.name: {} for block in program.blocks or ()}
         fixed_s: dict[str, float] = {}

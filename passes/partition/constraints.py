@@ -19,11 +19,18 @@ def problem_constraints(program: Program, topology: Topology) -> Constraints:
     """Patterns resolved to blocks and tensors of ``program``.
 
     Raises:
-        TopologyError: a pattern matches nothing, or a block is pinned to two hosts.
+        TopologyError: a pattern matches nothing, a block is pinned to two hosts, or more blocks
+            are private than there are.
     """
     wanted = topology.constraints
     home = root_host(program, topology)
-    private = (program.blocks or ())[: wanted.private_blocks]
+    blocks = program.blocks or ()
+    if wanted.private_blocks > len(blocks):
+        raise TopologyError(
+            f"[constraints] private_blocks is {wanted.private_blocks}, but the model has "
+            f"{len(blocks)} blocks; give at most that"
+        )
+    private = blocks[: wanted.private_blocks]
     pinned = {block.name: home for block in private}
     for host, patterns in wanted.pin.items():
         for block in _blocks(program, patterns, "pin"):

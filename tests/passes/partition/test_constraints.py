@@ -8,9 +8,14 @@ from typing import Any
 
 import pytest
 
-from partc.errors import InfeasibleError, TopologyError
+import partc
+from examples.models import MODELS
+from partc.errors import InfeasibleError, TopologyError, UsageError
 from partc.ir.program import Program
 from partc.ir.topology import Topology
+from partc.passes.contract import Context
+from partc.passes.partition.partition import Partition
+from partc.pipeline import Pipeline
 from tests.support.narrowing import OPS, Seconds, narrowing, solved
 from tests.support.placements import topology_of
 
@@ -311,3 +316,38 @@ def test_a_tensor_inside_a_block_never_leaves_anyway() -> None:
     topology = two_hosts(keep_local=["/stem/Conv_out"])
     fused: Program = narrowing(topology, FAST_SERVER, pipeline="infer-shapes,group-blocks")
     assert solved(fused, topology).plan is not None
+
+
+def test_more_private_blocks_than_there_are() -> None:
+    assert "private_blocks is 10000, but the model has" in refused(two_hosts(private_blocks=10_000))
+
+
+@pytest.mark.parametrize("loss", [1.0, 5.0, -0.1])
+def test_a_loss_budget_is_a_share(loss: float) -> None:
+    with pytest.raises(TopologyError, match="loss_budget"):
+        two_hosts(loss_budget=loss)
+
+
+def test_no_codec_at_all_may_be_asked_for() -> None:
+    assert two_hosts(codecs=[]).constraints.codecs == ()
+
+
+@pytest.mark.parametrize(
+    ("options", "sentence"), [({"gap": -0.1}, "gap"), ({"time_limit": 0.0}, "time limit")]
+)
+def test_limits_that_make_no_sense_are_refused_at_once(
+    options: dict[str, float], sentence: str
+) -> None:
+    with pytest.raises(UsageError, match=sentence):
+        Partition(**options)  # type: ignore[arg-type]
+
+
+def test_a_pattern_that_names_nothing_is_found_before_measuring() -> None:
+    topology = two_hosts(pin={"camera": ["/stemm/*"]})
+    pipeline = Pipeline.parse("infer-shapes,fold-constants,group-blocks,annotate-costs")
+    program = partc.load(MODELS["mobilenetv2"]())
+    said: list[str] = []
+    context = Context(topology, progress=lambda text, _: said.append(text))
+    with pytest.raises(TopologyError, match="'/stemm/\\*' matches no op"):
+        pipeline.run(program, topology, context=context)
+    assert not any("measur" in text for text in said)
