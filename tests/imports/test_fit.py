@@ -14,7 +14,7 @@ from partc.imports.imported import ImportedCosts, Kernel
 from partc.measure.elsewhere import Elsewhere, costs_of_machine, other_settings_notice
 from partc.measure.keys import CostKey
 from partc.measure.store import CostStore
-from tests.measure.test_store import COST
+from tests.measure.workers import COST
 
 SESSION = ImportedCosts(
     "onnxruntime", "p.json", (Kernel("a", (1.0,)),), 1, (), "CPUExecutionProvider", 4

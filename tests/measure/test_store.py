@@ -5,6 +5,8 @@ from __future__ import annotations
 import multiprocessing
 import os
 import sqlite3
+import subprocess
+import sys
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -14,16 +16,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import partc
-from partc.ir.cost import Cost
 from partc.ir.topology import Topology
 from partc.measure.entries import About
 from partc.measure.keys import KINDS, CostKey
 from partc.measure.signature import block_signature
 from partc.measure.store import CostStore, default_path
+from tests.measure.workers import COST, open_and_count, use_damaged, write_forty
 from tests.support.nasty_models import parsed
 from tests.support.placements import QUICK, TWO_HOSTS, ingested
 
-COST = Cost(0.001, 0.0001, 40, "measured", "2026-01-01T00:00:00+00:00")
+ROOT = Path(__file__).resolve().parents[2]
 MODEL = "g (float[1,8] x) => (float[1,8] y) {a = Relu(x) b = Exp(a) y = Neg(b)}"
 
 
@@ -162,22 +164,10 @@ def test_an_older_store_is_taken_over_whole(tmp_path: Path) -> None:
     assert CostStore(path).find(["new"])["new"].median_s == 0.5
 
 
-def _open_and_count(path: Path) -> None:
-    store = CostStore(path)
-    assert store.notice == ""
-    assert len(store.entries()) == 501
-
-
 def test_several_processes_take_over_an_older_store_at_once(tmp_path: Path) -> None:
     path = tmp_path / "costs.sqlite"
     old_store(path)
-    run_at_once(_open_and_count, [(path,)] * 3)
-
-
-def _use_damaged(path: Path, number: int) -> None:
-    store = CostStore(path)
-    store.add({f"mine {number}": COST})
-    assert "cannot be kept" not in store.notice
+    run_at_once(open_and_count, [(path, 501)] * 3)
 
 
 def test_several_processes_set_a_damaged_store_aside_once(tmp_path: Path) -> None:
@@ -185,7 +175,7 @@ def test_several_processes_set_a_damaged_store_aside_once(tmp_path: Path) -> Non
     CostStore(path).add({f"key number {i}": COST for i in range(3000)})
     data = path.read_bytes()
     path.write_bytes(data[:100] + b"\xff" * (len(data) - 100))
-    run_at_once(_use_damaged, [(path, n) for n in range(3)])
+    run_at_once(use_damaged, [(path, n) for n in range(3)])
     assert len(CostStore(path).find(f"mine {n}" for n in range(3))) == 3
     assert len([p for p in tmp_path.iterdir() if "corrupt" in p.name]) == 1
 
@@ -278,14 +268,6 @@ def test_a_store_that_became_read_only_is_read_but_not_written(
     assert "readonly" in reader.notice
 
 
-def _write(path: Path, first: int) -> None:
-    for i in range(first, first + 40):
-        store = CostStore(path)
-        store.add({f"k{i}": COST})
-        assert store.find([f"k{i}"])
-        assert store.notice == ""
-
-
 def run_at_once(work: Callable[..., None], arguments: Sequence[tuple[object, ...]]) -> None:
     context = multiprocessing.get_context("spawn")
     processes = [context.Process(target=work, args=each) for each in arguments]
@@ -298,8 +280,24 @@ def run_at_once(work: Callable[..., None], arguments: Sequence[tuple[object, ...
 
 def test_several_processes_write_at_once(tmp_path: Path) -> None:
     path = tmp_path / "costs.sqlite"
-    run_at_once(_write, [(path, n * 40) for n in range(3)])
+    run_at_once(write_forty, [(path, n * 40) for n in range(3)])
     assert len(CostStore(path).find(f"k{i}" for i in range(120))) == 120
+
+
+def test_what_a_killed_process_had_kept_is_there(tmp_path: Path) -> None:
+    path = tmp_path / "costs.sqlite"
+    process = subprocess.Popen(
+        [sys.executable, "-m", "tests.measure.workers", path],
+        stdout=subprocess.PIPE, text=True, cwd=ROOT,
+    )  # fmt: skip
+    assert process.stdout is not None
+    last = [int(process.stdout.readline()) for _ in range(30)][-1]
+    process.kill()
+    last = max([last, *map(int, process.stdout.read().split()[:-1])])
+    process.wait()
+    store = CostStore(path)
+    assert len(store.find(f"k{i}" for i in range(last + 1))) == last + 1
+    assert store.notice == ""
 
 
 def test_a_bad_store_is_a_notice_and_not_a_failure(tmp_path: Path) -> None:
