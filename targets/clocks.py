@@ -15,8 +15,13 @@ Result = TypeVar("Result")
 
 def clock_of(runner: object) -> ClockKind:
     """What a loaded segment declares as ``clock``; wall time, which is never wrong, if nothing."""
-    declared = getattr(runner, "clock", "wall")
-    return declared if declared in ("caller", "process") else "wall"
+    match getattr(runner, "clock", "wall"):
+        case "caller":
+            return "caller"
+        case "process":
+            return "process"
+        case _:
+            return "wall"
 
 
 def timed(

@@ -62,7 +62,8 @@ def measure_resident(
         copy = onnx.ModelProto()
         copy.CopyFrom(model)
         onnx.save(copy, path, save_as_external_data=True, location="model.data")
-        np.savez(arrays, **{f"a{number}": array for number, array in enumerate(feeds.values())})
+        numbered: dict[str, Any] = {f"a{n}": array for n, array in enumerate(feeds.values())}
+        np.savez(arrays, **numbered)
         job = {
             "model": str(path),
             "backend": backend,

@@ -34,6 +34,18 @@ def core() -> Any:
     return openvino().Core()
 
 
+@cache
+def _frontends() -> Any:
+    """What loads frontends; were it freed, so would be their libraries, whoever uses them."""
+    return openvino().frontend.FrontEndManager()
+
+
+@cache
+def onnx_frontend() -> Any:
+    """What converts ONNX, in part as well."""
+    return _frontends().load_by_framework("onnx")
+
+
 def sentence(error: BaseException) -> str:
     """What of OpenVINO's message is for people, on one line."""
     lines = [line.strip() for line in str(error).splitlines()]

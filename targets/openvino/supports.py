@@ -14,7 +14,7 @@ from partc.errors import TargetError
 from partc.ir.program import Program
 from partc.targets.loading import loadable
 from partc.targets.openvino.compiling import DEVICE, read_model
-from partc.targets.openvino.library import core, openvino, sentence
+from partc.targets.openvino.library import core, onnx_frontend, sentence
 from partc.targets.openvino.naming import Numbered
 
 _UNCONVERTED = ("NotSupportedONNXNode", "ONNXFrameworkNode")
@@ -29,7 +29,7 @@ def unsupported(model: onnx.ModelProto) -> dict[str, str]:
         MissingBackendError: OpenVINO is not installed.
     """
     numbered = Numbered(Program(model=model))
-    found = dict(_of_texts(model))
+    found = {**dict(_of_texts(model)), **dict(_of_branches(model))}
     unconverted = _unconverted(numbered) or _in_bodies(numbered)
     found.update(unconverted)
     if not unconverted:
@@ -48,6 +48,14 @@ def _of_texts(model: onnx.ModelProto) -> Iterator[tuple[str, str]]:
             yield node.name, "partc hands OpenVINO no tensors of strings"
 
 
+def _of_branches(model: onnx.ModelProto) -> Iterator[tuple[str, str]]:
+    """If, which converts and runs, and after which wrong values were seen."""
+    for node in model.graph.node:
+        inside = {kind.rpartition(".")[2] for kind in _types_inside(node)}
+        if node.op_type == "If" or "If" in inside:
+            yield node.name, "OpenVINO's CPU plug-in gives wrong values after some uses of If"
+
+
 def _unconverted(numbered: Numbered) -> dict[str, str]:
     """Ops that are left over where everything is converted that can be."""
     with tempfile.TemporaryDirectory(prefix="partc-") as folder, loadable(numbered.model) as source:
@@ -55,8 +63,7 @@ def _unconverted(numbered: Numbered) -> dict[str, str]:
         if isinstance(source, bytes):
             path.write_bytes(source)
         try:
-            frontend = openvino().frontend.FrontEndManager().load_by_framework("onnx")
-            partial = frontend.convert_partially(frontend.load(str(path)))
+            partial = onnx_frontend().convert_partially(onnx_frontend().load(str(path)))
         except Exception as error:  # the frontend's own kinds share no base but Exception
             raise TargetError(f"OpenVINO cannot read the model: {sentence(error)}") from error
         nodes = [
@@ -109,7 +116,8 @@ def _unknown_to_plugin(numbered: Numbered) -> dict[str, str]:
         try:
             runs = set(core().query_model(read, DEVICE))
         except RuntimeError as error:
-            raise TargetError(f"OpenVINO cannot examine the model: {sentence(error)}") from error
+            why = f"OpenVINO cannot examine the model: {sentence(error)}"
+            return {op.name: why for op in numbered.program.ops}
         names = [node.get_friendly_name() for node in read.get_ordered_ops()]
         del read
     refused = [numbered.op(name) for name in names if name not in runs]

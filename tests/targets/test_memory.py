@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import onnx
@@ -175,7 +176,7 @@ def test_what_goes_wrong_in_the_other_process_is_said_here(
         measure_resident(model, "onnxruntime", {}, timeout_s=0.001)
     with pytest.raises(TargetError, match="was ended by signal 9; it may have run out of memory"):
         resident._read(-9, "")
-    monkeypatch.setattr(resident, "_STATM", resident.Path("/nowhere"))
+    monkeypatch.setattr(resident, "_STATM", Path("/nowhere"))
     with pytest.raises(TargetError, match="which this system does not have"):
         measure_resident(model, "onnxruntime", {})
 

@@ -12,6 +12,7 @@ from partc.bundle.reader import Bundle
 from partc.ir.topology import Topology
 from partc.runtime.local import LocalDeployment
 from partc.targets import reference
+from partc.targets.meter import detection_of
 from partc.targets.protocol import Detection
 from partc.targets.reference import open_reference
 from partc.verification import verify_bundle
@@ -56,7 +57,7 @@ def test_without_openvino_the_reference_checks_and_the_bundle_says_so(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     missing = Detection(False, "OpenVINO is not installed: pip install it", "", "")
-    real = reference.detection_of
+    real = detection_of
     monkeypatch.setattr(
         reference,
         "detection_of",

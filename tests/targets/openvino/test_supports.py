@@ -54,6 +54,18 @@ def test_an_op_of_a_body() -> None:
     assert refused == {"branch": "OpenVINO does not convert the op 'com.acme.Foo' in its body"}
 
 
+def test_a_branch_is_refused_for_the_wrong_values_that_were_seen_after_one() -> None:
+    graph = """g (float[2,2] x, bool c) => (float[2,2] z) {
+        y = If(c) <
+          then_branch = g1 () => (float[2,2] o) { o = Relu(x) },
+          else_branch = g2 () => (float[2,2] p) { p = Neg(x) }
+        >
+        z = Neg(y)
+    }"""
+    refused = BACKEND.unsupported(named(graph, "branch", "after"))
+    assert refused == {"branch": "OpenVINO's CPU plug-in gives wrong values after some uses of If"}
+
+
 def test_strings() -> None:
     graph = """g (string[2] x, float[2] f) => (string[2] y, float[2] z) {
         y = Identity(x)
