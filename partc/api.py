@@ -22,8 +22,8 @@ from partc.passes.ingest.read_model import read_model
 from partc.pipeline import DEFAULT_PIPELINE, Observer, Pipeline
 
 if TYPE_CHECKING:
+    from partc.agent.meter import AgentMeter
     from partc.runtime.device import Deployment
-    from partc.targets.meter import Meter
 
 OBJECTIVES = ("latency", "throughput", "energy")
 
@@ -114,7 +114,7 @@ def compile(
         context = Context(
             topology,
             store=store if use_store else None,
-            message_cost=_message_cost(topology, store if use_store else None, progress),
+            message_cost=_message_cost(topology, store if use_store else None, progress, meters),
             seed=seed,
             progress=progress,
             meters=meters,
@@ -148,7 +148,7 @@ def open_bundle(path: str | Path | Bundle, **options: Any) -> Deployment:
 @contextmanager
 def meters_of(
     topology: Topology, credentials: str | Path | None
-) -> Iterator[tuple[Mapping[str, Meter], tuple[str, ...]]]:
+) -> Iterator[tuple[Mapping[str, AgentMeter], tuple[str, ...]]]:
     """What measures on the hosts that have an agent, and what is to be said of them.
 
     Raises:
@@ -168,9 +168,19 @@ def _parse(text: str | None) -> Pipeline:
     return Pipeline.parse(DEFAULT_PIPELINE if text is None else text)
 
 
-def _message_cost(topology: Topology, store: CostStore | None, progress: Progress) -> MessageCost:
+def _message_cost(
+    topology: Topology,
+    store: CostStore | None,
+    progress: Progress,
+    meters: Mapping[str, AgentMeter],
+) -> MessageCost:
     ways: tuple[Link | Bus, ...] = (*topology.links, *topology.bus)
     if all(way.fixed_ms is not None for way in ways):
+        if meters:
+            from partc.agent.meter import message_cost
+
+            progress("asking what messages cost", None)
+            return message_cost(meters)
         return TYPICAL_MESSAGE_COST  # the topology says it for every link, or there is none
     from partc.message_cost import measured_message_cost
 

@@ -20,6 +20,7 @@ from partc.agent.messages import (
     Kind,
     NodeDescription,
     Subject,
+    Terms,
     printable,
     read_detection,
     read_groups,
@@ -31,8 +32,10 @@ from partc.agent.messages import (
     settings_to_plain,
 )
 from partc.agent.packing import pack
+from partc.agent.terms import measure_terms
 from partc.agent.wire.client import AgentClient
 from partc.errors import MissingBackendError, RequestError, TargetError
+from partc.ir.cost import MessageCost
 from partc.ir.topology import Topology
 from partc.measure.sampling import Measurement
 from partc.measure.store import default_path
@@ -135,6 +138,10 @@ class AgentMeter:
         """As `run_times`, and whether they settled and what went on on the node."""
         event = self._ask("run-times", [(model, feeds)], settings, sampling)
         return self._read(lambda: read_measurement(event.answer or {}))
+
+    def terms(self) -> Terms:
+        """What the node does with each byte of a message, and of each codec."""
+        return self._client.terms()
 
     def close(self) -> None:
         """Drop the connection."""
@@ -268,6 +275,19 @@ def _check_hardware(client: AgentClient, target: Target, node: NodeDescription, 
             f"{target.hardware.product or wanted[0]}; correct the target or the agent's address",
             host=host,
         )
+
+
+def message_cost(meters: Mapping[str, AgentMeter]) -> MessageCost:
+    """What a message costs where every link says its fixed cost, as ``partc link`` measures it.
+
+    Such a link's bandwidth is without what the ends do with a byte, so that comes on top: of the
+    slowest sender and the slowest reader among the nodes, and this machine, which may be one end.
+    """
+    terms = [meter.terms() for meter in meters.values()]
+    here = measure_terms(codecs=())
+    write = max((here.write_s_per_byte, *(each.write_s_per_byte for each in terms)))
+    read = max((here.read_s_per_byte, *(each.read_s_per_byte for each in terms)))
+    return MessageCost(fixed_s=0.0, s_per_byte=write + read, provenance="measured")
 
 
 class _Fingerprints:
