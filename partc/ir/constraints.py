@@ -47,7 +47,7 @@ class Constraints(BaseModel):
     deadline_ms: Positive | None = None
     energy_hosts: tuple[str, ...] = ()
     energy_j: dict[str, NonNegative] = {}
-    loss_budget: Annotated[float, Field(ge=0, lt=1)] | None = None  # at 1 nothing is left of it
+    loss_budget: Annotated[float, Field(ge=0, le=1)] | None = None  # at 1 nothing is left of it
     codecs: tuple[str, ...] | None = None
     count_activations: bool = False
 

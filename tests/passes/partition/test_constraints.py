@@ -322,7 +322,7 @@ def test_more_private_blocks_than_there_are() -> None:
     assert "private_blocks is 10000, but the model has" in refused(two_hosts(private_blocks=10_000))
 
 
-@pytest.mark.parametrize("loss", [1.0, 5.0, -0.1])
+@pytest.mark.parametrize("loss", [1.5, 5.0, -0.1])
 def test_a_loss_budget_is_a_share(loss: float) -> None:
     with pytest.raises(TopologyError, match="loss_budget"):
         two_hosts(loss_budget=loss)
