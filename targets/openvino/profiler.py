@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import nullcontext
 
 import onnx
 
 from partc.errors import TargetError
 from partc.ir.program import Program
+from partc.measure.pinning import pinned
 from partc.measure.sampling import measure
 from partc.targets.clocks import timed
 from partc.targets.loading import loadable
@@ -31,12 +33,15 @@ def profile(
     """
     numbered = Numbered(Program(model=model))
     counted: list[dict[str, float]] = []
-    with loadable(numbered.model) as source:
+    with (
+        loadable(numbered.model) as source,
+        pinned(settings.threads) if sampling.pinned else nullcontext(),
+    ):
         compiled = compile_model(read_model(source), settings, counting=True)
         kernels = runtime_model(compiled, numbered)
         with (
             OpenVinoRunner(source, settings) as plain,
-            OpenVinoRunner.of(compiled, numbered.model, settings) as counting,
+            OpenVinoRunner.of(compiled, numbered.model) as counting,
         ):
 
             def run() -> float:
@@ -53,9 +58,9 @@ def profile(
                     f"the model does not run on the sample input: {error}; "
                     "give an input that it accepts with --input"
                 ) from error
-    first, last = whole.first_run, whole.first_run + len(whole.samples_s)
+    first, runs = whole.first_run, len(whole.samples_s)
     return Profile(
-        op_s=_op_samples(counted[first:last], kernels),
+        op_s=_op_samples(counted[first : first + runs], kernels),
         whole_s=whole.samples_s,
         settled=whole.settled,
         conditions=whole.conditions,

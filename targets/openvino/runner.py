@@ -37,7 +37,7 @@ class OpenVinoRunner:
         self._load(compile_model(read_model(model), settings), _signature_of(model))
 
     @classmethod
-    def of(cls, compiled: Any, model: onnx.ModelProto, settings: RunSettings) -> OpenVinoRunner:
+    def of(cls, compiled: Any, model: onnx.ModelProto) -> OpenVinoRunner:
         """A runner of what was compiled already from ``model``."""
         runner = cls.__new__(cls)
         runner._load(compiled, model)

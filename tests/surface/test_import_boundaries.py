@@ -98,6 +98,7 @@ def test_nothing_imports_passes_or_targets_by_their_folder() -> None:
         ("pulp", "partc/optimizer"),
         ("highspy", "partc/optimizer"),
         ("onnxruntime", "targets/onnxruntime"),
+        ("openvino", "targets/openvino"),
         ("grpc", "partc/(runtime|agent)/wire"),
         ("tritonclient", "partc/runtime/wire"),
     ],

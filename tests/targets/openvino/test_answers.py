@@ -44,10 +44,10 @@ def check_groups_and_profile(program: Program) -> None:
         assert placed.issuperset(group)
     sampling = Sampling(repeats=3, budget_s=1.0, pause_s=0.0)
     profile = BACKEND.profile(program.model, sample_feeds(program, 0), ONE, sampling)
-    assert len(profile.whole_s) == 3
+    assert len(profile.whole_s) >= 3
     assert placed.issuperset(profile.op_s)
     assert profile.op_s
-    assert all(len(samples) == 3 for samples in profile.op_s.values())
+    assert all(len(samples) == len(profile.whole_s) for samples in profile.op_s.values())
     assert all(second >= 0 for samples in profile.op_s.values() for second in samples)
 
 

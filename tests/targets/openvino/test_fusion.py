@@ -65,7 +65,7 @@ def test_a_convolution_takes_what_follows_it(names: dict[str, str]) -> None:
 def test_times_belong_to_ops_of_the_model(names: dict[str, str]) -> None:
     feeds = {"x": np.ones(IMAGE, np.float32)}
     profile = BACKEND.profile(network(names), feeds, ONE, Sampling(3, 1.0, 0.0))
-    assert len(profile.whole_s) == 3
+    assert len(profile.whole_s) >= 3
     first = {"conv 1", "norm 1", "relu 1"} & set(profile.op_s)
     second = {"conv 2", "sum"} & set(profile.op_s)
     assert first and second and first | second == set(profile.op_s)
