@@ -35,8 +35,13 @@ def command(
     solution = solve(read, time_limit_s=time_limit, gap=gap)
     if as_json:
         data = solution.to_dict()
+        plain = baselines(read, codecs=False)
         data["baselines"] = {
-            name: {"objective": plan.objective} for name, plan in baselines(read).items()
+            name: {
+                "objective": plan.objective,
+                "objective_without_codecs": plain[name].objective if name in plain else None,
+            }
+            for name, plan in baselines(read).items()
         }
         print_json(data)
         if solution.objective is None:

@@ -4,21 +4,22 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from partc.errors import UsageError
+from partc.optimizer.codec_choice import best_codecs
 from partc.optimizer.evaluation import evaluate
 from partc.optimizer.problem import Problem
 from partc.optimizer.routes import routes_are_open
 from partc.optimizer.simple_plans import device_of
-from partc.optimizer.solution import Solution
 from partc.optimizer.solving import solve_fast
 
 _SAME = 1e-7  # relative difference of costs that counts as none
 _MOST_STEPS = 200
 _S_PER_BYTE_TIMES_MBIT = 8e-6
 _SLOWEST_MBIT_S = 1e-9  # one bit in a quarter of an hour
+_SLOWEST_S_PER_BYTE = _S_PER_BYTE_TIMES_MBIT / _SLOWEST_MBIT_S
 
 
 @dataclass(frozen=True)
@@ -78,7 +79,7 @@ class _Search:
             )
 
     def run(self) -> BreakEven:
-        device_line = self._single_host_line(self.device)
+        device_line = self._single_host_line(self.device, 0.0)
         first = self._best_line(0.0)
         if device_line is not None and first.at(0.0) >= device_line.at(0.0) * (1 - _SAME):
             return BreakEven(None, ())
@@ -91,11 +92,20 @@ class _Search:
         return BreakEven(bandwidth, self._split_ranges(first, s_per_byte, open_end=False))
 
     def _newton(self, line: _Line, device: _Line) -> float:
-        """The largest seconds per byte up to which some plan beats the device."""
+        """The largest seconds per byte up to which some plan beats the device.
+
+        The device's own transfers may want other codecs elsewhere, so its line changes, too.
+        """
         for _ in range(_MOST_STEPS):
             if line.slope <= device.slope:
-                return math.inf
+                device = self._single_host_line(self.device, _SLOWEST_S_PER_BYTE) or device
+                if line.slope <= device.slope:
+                    return math.inf
             crossing = (device.start - line.start) / (line.slope - device.slope)
+            there = self._single_host_line(self.device, crossing) or device
+            if there.at(crossing) < device.at(crossing) * (1 - _SAME):
+                device = there
+                continue
             better = self._best_line(crossing)
             if better.at(crossing) >= device.at(crossing) * (1 - _SAME):
                 return crossing
@@ -103,34 +113,39 @@ class _Search:
         return crossing
 
     def _best_line(self, s_per_byte: float) -> _Line:
-        bandwidth = math.inf if s_per_byte == 0 else _S_PER_BYTE_TIMES_MBIT / s_per_byte
-        problem = self.problem_at(bandwidth)
-        plan = solve_fast(problem).require_plan()
-        return self._line(plan)
+        plan = solve_fast(self._problem_at(s_per_byte)).require_plan()
+        return self._line_of(plan.placement, plan.codecs)
 
-    def _line(self, plan: Solution) -> _Line:
-        hosts = frozenset(plan.placement.values())
-        start = evaluate(self.at_infinity, plan.placement, plan.codecs).objective
-        later = evaluate(self.at_one, plan.placement, plan.codecs).objective
+    def _line_of(
+        self, placement: Mapping[str, str], codecs: Mapping[tuple[str, str, str], str]
+    ) -> _Line:
+        start = evaluate(self.at_infinity, placement, codecs).objective
+        later = evaluate(self.at_one, placement, codecs).objective
+        hosts = frozenset(placement.values())
         return _Line(start, (later - start) / _S_PER_BYTE_TIMES_MBIT, hosts)
 
-    def _single_host_line(self, host: str) -> _Line | None:
+    def _problem_at(self, s_per_byte: float) -> Problem:
+        bandwidth = math.inf if s_per_byte == 0 else _S_PER_BYTE_TIMES_MBIT / s_per_byte
+        return self.problem_at(bandwidth)
+
+    def _single_host_line(self, host: str, s_per_byte: float) -> _Line | None:
+        """A host alone, with the codecs that are best there."""
         placement = {op.name: host for op in self.at_infinity.ops}
-        start = evaluate(self.at_infinity, placement)
-        if start.violations:
+        if evaluate(self.at_infinity, placement).objective == math.inf:
             return None
-        later = evaluate(self.at_one, placement).objective
-        slope = (later - start.objective) / _S_PER_BYTE_TIMES_MBIT
-        return _Line(start.objective, slope, frozenset([host]))
+        codecs = best_codecs(self._problem_at(s_per_byte), placement)
+        if codecs is None:
+            return None
+        return self._line_of(placement, codecs)
 
     def _last_change(self, first: _Line) -> float:
         """Seconds per byte beyond which one plan, the flattest, stays best."""
-        flattest = self._best_line(_S_PER_BYTE_TIMES_MBIT / _SLOWEST_MBIT_S)
+        flattest = self._best_line(_SLOWEST_S_PER_BYTE)
         if first.slope <= flattest.slope:
             return 1.0
         return 1.0 + max(
             [
-                *self._corners(first, flattest, 0.0, _S_PER_BYTE_TIMES_MBIT / _SLOWEST_MBIT_S),
+                *self._corners(first, flattest, 0.0, _SLOWEST_S_PER_BYTE),
                 0.0,
             ]
         )
@@ -139,11 +154,6 @@ class _Search:
         self, first: _Line, end: float, *, open_end: bool
     ) -> tuple[tuple[float, float], ...]:
         """Ranges of the lower envelope on [0, end] that no single host reaches."""
-        singles = [
-            line
-            for host in self.at_infinity.host_names
-            if (line := self._single_host_line(host)) is not None
-        ]
         corners = sorted({0.0, end, *self._corners(first, self._best_line(end), 0.0, end)})
         # Between two corners one plan is best, so looking at the middle settles the whole range.
         ranges: list[tuple[float, float]] = []
@@ -151,9 +161,9 @@ class _Search:
             middle = (low + high) / 2
             line = self._best_line(middle)
             best = line.at(middle)
-            # A host alone may be best with a codec, which its line without codecs does not show.
+            singles = (self._single_host_line(host, middle) for host in self.at_infinity.host_names)
             if len(line.hosts) == 1 or any(
-                single.at(middle) <= best * (1 + _SAME) for single in singles
+                single is not None and single.at(middle) <= best * (1 + _SAME) for single in singles
             ):
                 continue
             if ranges and ranges[-1][1] == low:

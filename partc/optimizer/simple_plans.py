@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import itertools
 import random
 from collections.abc import Callable, Iterable, Iterator, Mapping
 
 from partc.optimizer.balancing import balanced_split
+from partc.optimizer.codec_choice import best_codecs, fastest_codecs
 from partc.optimizer.cutting import minimum_cut, why_not_a_cut
 from partc.optimizer.evaluation import evaluate
 from partc.optimizer.problem import Constraints, Problem
@@ -14,6 +16,7 @@ from partc.optimizer.solution import Solution, solution_of
 
 _CUTS_TRIED = 12
 _RANDOM_CUTS = 20
+_CHOSEN_WITH_CODECS = 4
 _SEED = 1
 
 Placement = dict[str, str]
@@ -44,7 +47,9 @@ class Baselines(Mapping[str, Solution]):
         return min(self._plans.values(), key=lambda plan: plan.objective or 0.0, default=None)
 
 
-def baselines(problem: Problem, *, names: Iterable[str] | None = None) -> Baselines:
+def baselines(
+    problem: Problem, *, names: Iterable[str] | None = None, codecs: bool = True
+) -> Baselines:
     """Plans of the usual simple rules; a plan that breaks a constraint is absent with the reason.
 
     device-only: all where the inputs arise. edge-only: all on the best other host. single-cut:
@@ -52,13 +57,16 @@ def baselines(problem: Problem, *, names: Iterable[str] | None = None) -> Baseli
     blind to budgets. greedy: each op where it is done first. even-split: equal counts of ops in
     order. random: a random cut of the order. `names` chooses among them, and
     may ask for balanced-split: consecutive parts of the order with the smallest largest load.
+
+    The rules know no codecs, so that a comparison with the optimum is one of placements, each plan
+    gets its best codecs, within the limits; `codecs=False` sends all as it is.
     """
     plans: dict[str, Solution] = {}
     absent: dict[str, str] = {}
     for name in _RULES if names is None else names:
         rule = _RULES.get(name, _balanced_split)
         try:
-            plans[name] = _checked(problem, name, rule(problem))
+            plans[name] = _checked(problem, name, rule(problem), codecs=codecs)
         except _NotApplicableError as reason:
             absent[name] = str(reason)
     return Baselines(plans, absent)
@@ -69,19 +77,43 @@ def device_of(problem: Problem) -> str:
     return next(iter(problem.inputs.values()), problem.hosts[0].name)
 
 
-def _checked(problem: Problem, name: str, placements: list[Placement]) -> Solution:
+def _checked(problem: Problem, name: str, placements: list[Placement], *, codecs: bool) -> Solution:
     """The cheapest of the placements that break nothing."""
     best: Solution | None = None
     reason = "it has no candidates"
-    for placement in placements:
-        evaluation = evaluate(problem, placement)
+    choose = codecs and bool(problem.codecs)
+    for least, placement in (
+        _promising(problem, placements) if choose else zip(itertools.repeat(0.0), placements)
+    ):
+        if best is not None and best.objective is not None and least >= best.objective:
+            continue
+        chosen = best_codecs(problem, placement) if choose else {}
+        evaluation = evaluate(problem, placement, chosen)
         if evaluation.violations:
             reason = evaluation.violations[0]
         elif best is None or best.objective is None or evaluation.objective < best.objective:
-            best = solution_of(problem, placement, solver=name, evaluation=evaluation)
+            best = solution_of(
+                problem, placement, codecs=chosen, solver=name, evaluation=evaluation
+            )
     if best is None:
         raise _NotApplicableError(reason)
     return best
+
+
+def _promising(problem: Problem, placements: list[Placement]) -> list[tuple[float, Placement]]:
+    """Placements with what each costs at least; the likeliest first, where that is a guess."""
+    if problem.objective == "latency":
+        least = [evaluate(problem, p, fastest_codecs(problem, p)).objective for p in placements]
+        return [(least[k], placements[k]) for k in sorted(range(len(least)), key=least.__getitem__)]
+    guesses = [
+        min(
+            evaluate(problem, p).objective,
+            evaluate(problem, p, fastest_codecs(problem, p)).objective,
+        )
+        for p in placements
+    ]
+    order = sorted(range(len(guesses)), key=guesses.__getitem__)
+    return [(0.0, placements[k]) for k in order[:_CHOSEN_WITH_CODECS]]
 
 
 def _device_only(problem: Problem) -> list[Placement]:

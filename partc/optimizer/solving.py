@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -11,7 +12,7 @@ import numpy.typing as npt
 
 from partc.errors import OptimizerError, UsageError
 from partc.optimizer.cbc import run_cbc
-from partc.optimizer.conflicts import explain_conflict
+from partc.optimizer.conflicts import Conflict, explain_conflict
 from partc.optimizer.cutting import minimum_cut, why_not_a_cut
 from partc.optimizer.downsets import applies, best_chain
 from partc.optimizer.evaluation import evaluate
@@ -68,6 +69,14 @@ def _cost(plan: Solution) -> float:
     return math.inf if plan.objective is None else plan.objective
 
 
+def solve_pinned(
+    problem: Problem, placement: Mapping[str, str], *, time_limit_s: float | None = None
+) -> Solution:
+    """The best codecs of a placement; `infeasible` is not explained."""
+    pinned = problem.constrained(pinned=problem.constraints.pinned | dict(placement))
+    return _Solve(pinned, time_limit_s, 0.0, is_part=True).run()
+
+
 def solve_fast(problem: Problem) -> Solution:
     """The optimum, by a minimum cut where the problem is one."""
     if why_not_a_cut(problem) is None:
@@ -90,6 +99,7 @@ class _Solve:
     problem: Problem
     time_limit_s: float | None
     gap: float
+    is_part: bool = False  # of another solve: no simple plans, no explanation
 
     def run(self) -> Solution:
         self.began = time.perf_counter()
@@ -105,7 +115,9 @@ class _Solve:
         if why_not_a_cut(self.problem) is None:
             self.reduction = reduce_pair(instance)
             self.unreduced, instance = instance, self.reduction.instance
-        known = baselines(self.problem, names=_QUICK).best()
+        known = None
+        if not self.is_part:
+            known = baselines(self.problem, names=_QUICK, codecs=False).best()
         if chain is not None and (known is None or _cost(chain) < _cost(known)):
             known = chain
         reference = known.objective if known is not None and known.objective else None
@@ -221,7 +233,9 @@ class _Solve:
 
     def _best_known(self, known: Solution | None) -> Solution | None:
         """Worth the time only where the solver may need time, too."""
-        other = baselines(self.problem, names=_SLOWER).best()
+        if self.is_part:
+            return known
+        other = baselines(self.problem, names=_SLOWER, codecs=False).best()
         plans = [plan for plan in (known, other) if plan is not None]
         return min(plans, key=lambda plan: plan.objective or 0.0, default=None)
 
@@ -343,7 +357,9 @@ class _Solve:
         return _EXPLAINING_S if left_s is None else max(left_s, _LEAST_EXPLAINING_S)
 
     def _infeasible(self, solver: str = "highs, cbc") -> Solution:
-        why = explain_conflict(self.problem, time_limit_s=self._explaining_s())
+        why = Conflict((), "conflicting")
+        if not self.is_part:
+            why = explain_conflict(self.problem, time_limit_s=self._explaining_s())
         return Solution(
             None,
             None,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -14,6 +14,7 @@ from partc.ir.plan import Plan, Strategy, SweepPoint, Verdict
 from partc.ir.program import Program
 from partc.ir.topology import Topology
 from partc.optimizer import BreakEven, Problem, Solution, break_even, evaluate, minimum_cut, solve
+from partc.optimizer.codec_choice import best_codecs
 from partc.optimizer.cutting import why_not_a_cut
 from partc.passes.lower.schedule import root_host
 from partc.passes.partition.losses import LossMeter
@@ -67,6 +68,15 @@ class BandwidthStudy:
             ):
                 return plan
 
+    def latency_s(self, problem: Problem, mbit_s: float, placement: Mapping[str, str]) -> float:
+        """Latency of a placement with its best codecs, in the problem at that bandwidth."""
+        while True:
+            codecs = best_codecs(problem, placement) or {}
+            used = [(tensor, codec) for (tensor, _, _), codec in codecs.items()]
+            if self.losses is None or not self.losses.learn(used):
+                return evaluate(problem, placement, codecs).latency_s
+            problem = self.problem_at(mbit_s)
+
     def break_even(self) -> BreakEven:
         """From which bandwidth on another host pays, with all losses known that it rests on."""
         while True:
@@ -95,7 +105,7 @@ def sweep(
     for at, best in zip(mbit_s, _optima(study, mbit_s), strict=True):
         problem = study.problem_at(at)
         predicted_s = {
-            name: evaluate(problem, placement).latency_s for name, placement in placements.items()
+            name: study.latency_s(problem, at, placement) for name, placement in placements.items()
         }
         if best is not None:
             predicted_s["optimal"] = evaluate(problem, best.placement, best.codecs).latency_s

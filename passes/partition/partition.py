@@ -5,10 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import ClassVar, Literal
 
+from partc.errors import UsageError
 from partc.ir.plan import Certificate, Plan, Strategy
 from partc.ir.program import Program
 from partc.ir.topology import Topology
-from partc.optimizer import Problem, Solution, baselines, minimum_cut, simulate
+from partc.optimizer import Baselines, Problem, Solution, baselines, minimum_cut, simulate
 from partc.optimizer.cutting import why_not_a_cut
 from partc.passes.contract import Context, Pass, PassResult
 from partc.passes.lower.schedule import root_host
@@ -16,6 +17,7 @@ from partc.passes.partition.bandwidth import judge, sweep
 from partc.passes.partition.losses import LossMeter
 from partc.passes.partition.pareto import make_front, pareto_objectives
 from partc.passes.partition.portfolio import make_portfolio, op_placement
+from partc.passes.partition.problem import placement_problem
 from partc.passes.partition.solving import solve_with_losses
 from partc.passes.partition.transfers import transfers_of
 
@@ -45,6 +47,15 @@ class Partition(Pass):
     time_limit: float | None = None
     pareto: str = ""
 
+    def __post_init__(self) -> None:
+        """Refuse limits that make no sense before anything is measured."""
+        if not 0 <= self.gap < 1:
+            raise UsageError(f"partition: the gap must be at least 0 and below 1, not {self.gap}.")
+        if self.time_limit is not None and not self.time_limit > 0:
+            raise UsageError(
+                f"partition: the time limit must be above 0 s, but it is {self.time_limit}."
+            )
+
     def run(self, program: Program, context: Context) -> PassResult:
         """Solve, compare with the baselines, and say whether splitting pays."""
         compared = pareto_objectives(self.pareto) if self.pareto else None
@@ -61,7 +72,7 @@ class Partition(Pass):
             time_limit_s=self.time_limit,
             gap=self.gap,
         )
-        simple = baselines(problem)
+        problem, simple = self._simple_plans(program, topology, losses, problem)
         of = topology.constraints.energy_hosts
         strategies = [_strategy(name, plan, of) for name, plan in simple.items()]
         strategies.append(_strategy(OPTIMAL, solution, of))
@@ -94,6 +105,17 @@ class Partition(Pass):
             f"gap {certificate.gap:.2g}, {certificate.solver}, {certificate.solve_s:.2f} s"
         )
         return PassResult(replace(program, plan=plan, portfolio=portfolio), True, (said,))
+
+    def _simple_plans(
+        self, program: Program, topology: Topology, losses: LossMeter | None, problem: Problem
+    ) -> tuple[Problem, Baselines]:
+        """The simple strategies with their best codecs, whose losses are measured, too."""
+        while True:
+            simple = baselines(problem)
+            used = [(t.tensor, t.codec) for plan in simple.values() for t in plan.transfers]
+            if losses is None or not losses.learn(used):
+                return problem, simple
+            problem = placement_problem(program, topology, objective=self.objective, losses=losses)
 
     def _topology(self, context: Context) -> Topology:
         topology = context.topology

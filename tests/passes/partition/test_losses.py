@@ -15,10 +15,12 @@ from partc.errors import VerificationError
 from partc.ir.program import Array, Program
 from partc.ir.topology import Topology
 from partc.measure.loss import output_loss
-from partc.optimizer import evaluate, solve
+from partc.optimizer import Problem, evaluate, solve
+from partc.optimizer.codec_choice import best_codecs
 from partc.passes.annotate.measure_codecs import MeasureCodecs
 from partc.passes.contract import Context
 from partc.passes.partition.losses import LossMeter
+from partc.passes.partition.partition import Partition
 from partc.passes.partition.problem import placement_problem
 from tests.support.narrowing import (
     OPS,
@@ -280,3 +282,29 @@ def test_only_what_a_plan_asks_for_is_measured() -> None:
     assert 0 < meter.count <= 3
     assert meter.learn([("image", "int8")]) is False
     assert set(OPS) and set(program.codecs.costs) == set(CODEC_NAMES)
+
+
+def test_simple_strategies_have_codecs_whose_losses_were_measured() -> None:
+    plain, coded = (
+        Partition().run(with_codecs(topology), Context(topology)).program.plan
+        for topology in (budgeted(0.05, codecs=[]), budgeted(0.05))
+    )
+    assert plain is not None and coded is not None
+    before = {strategy.name: strategy for strategy in plain.strategies}
+    smaller = 0
+    for strategy in coded.strategies:
+        if strategy.name in before and strategy.name != "optimal":
+            assert strategy.predicted_s <= before[strategy.name].predicted_s * (1 + 1e-9)
+            smaller += strategy.bytes_sent < before[strategy.name].bytes_sent
+    assert smaller >= 2
+    edge = next(s for s in coded.strategies if s.name == "edge-only")
+    problem = Problem.from_dict(coded.problem)
+    used = best_codecs(problem, edge.placement)
+    assert used
+    assert evaluate(problem, edge.placement, used).loss <= 0.05
+    for (tensor, _, _), codec in used.items():
+        if is_lossy(codec):
+            known = problem.tensor_by_name[tensor].codecs[codec]
+            assert known is not None and known.loss is not None and known.loss > 0
+    declared = next(point for point in coded.sweep if point.bandwidth_mbit_s == 10)
+    assert declared.predicted_s["edge-only"] == pytest.approx(edge.predicted_s)
