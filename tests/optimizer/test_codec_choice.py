@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from partc.optimizer import Problem, baselines, evaluate, solve
+from partc.optimizer import Problem, baselines, break_even, evaluate, solve
 from partc.optimizer.codec_choice import best_codecs
 from tests.optimizer.random_problems import codec_choices, placements, random_problem
 
@@ -83,3 +83,34 @@ def test_a_plan_may_be_legal_only_with_codecs() -> None:
     problem = Problem.from_dict(data)
     assert "edge-only" in baselines(problem)
     assert "deadline" in baselines(problem, codecs=False).absent["edge-only"]
+
+
+def test_break_even_compares_hosts_alone_with_their_codecs() -> None:
+    """One input arises on the server, so the device alone receives it, encoded where that pays."""
+    found = 0
+    for seed in range(60):
+        data = random_problem(seed, hosts=2, ops=5, outputs_anywhere=True)
+        data["ops"][0]["inputs"] = ["z"]
+        data["tensors"].append({"name": "z", "size_bytes": 12})
+        data["inputs"]["z"] = "h1"
+        data["codecs"] = [{"name": "half", "ratio": 0.5, "encode_s_per_byte": 0.3}]
+        base = data["links"][0]["seconds_per_byte"]
+
+        def at(mbit_s: float, data: dict[str, Any] = data, base: list[float] = base) -> Problem:
+            link = data["links"][0] | {"seconds_per_byte": [s / mbit_s for s in base]}
+            return Problem.from_dict(data | {"links": [link]})
+
+        alone = {op["name"]: "h0" for op in data["ops"]}
+        if any("h0" not in op["cost_s"] for op in data["ops"]):
+            continue
+        even = break_even(at).bandwidth_mbit_s
+        if not even:
+            continue
+        found += 1
+        for factor, pays in ((1.01, True), (0.99, False)):
+            problem = at(even * factor)
+            best = solve(problem).objective
+            device = evaluate(problem, alone, best_codecs(problem, alone)).objective
+            assert best is not None
+            assert (best < device * (1 - 1e-6)) is pays
+    assert found >= 3
