@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from partc.bundle.engine_table import check_engines
 from partc.bundle.exchanges import check_exchanges, exchange_ids
 from partc.bundle.paths import safe_relative_path
+from partc.bundle.tiling import check_tiling
 from partc.codecs import CODEC_NAMES, NONE, applies_to
 from partc.ir.tensor import element_bits
 from partc.suggest import unknown_name
@@ -41,6 +42,7 @@ def check_consistency(manifest: Manifest) -> None:
     _check_shared_ids(manifest)
     _check_files(manifest)
     check_engines(manifest)
+    check_tiling(manifest)
     if manifest.portfolio is not None:
         _check_portfolio(manifest, manifest.portfolio)
 
@@ -70,7 +72,7 @@ def _is_element_type(dtype: str) -> bool:
 
 
 def _check_shared_ids(manifest: Manifest) -> None:
-    """A segment id means the same in every plan; a call id is in one plan only."""
+    """A segment id means the same in every plan; the id of a call or a push is in one plan only."""
     segments: dict[str, SegmentEntry] = {}
     calls: set[str] = set()
     for plan in manifest.plans:

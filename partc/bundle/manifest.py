@@ -17,6 +17,7 @@ from pydantic import (
 )
 
 from partc.bundle.consistency import check_consistency
+from partc.bundle.tiling import TilingEntry
 from partc.errors import BundleError
 from partc.ir.engine import EngineEntry
 from partc.ir.topology import Address, Topology
@@ -385,6 +386,7 @@ class Manifest(_Strict):
     portfolio: PortfolioEntry | None = None
     pareto: ParetoEntry | None = None
     refinement: RefinementEntry | None = None
+    tiling: TilingEntry | None = None
     blocks: list[BlockEntry]
     strategies: list[StrategyEntry]
     certificate: CertificateEntry

@@ -18,6 +18,7 @@ from partc.cli.console import (
     verbose_option,
 )
 from partc.cli.constraints import constrained, constraint_options
+from partc.cli.costs_from import costs_from_option, imports_of
 from partc.cli.credentials import credentials_option
 
 
@@ -66,6 +67,7 @@ from partc.cli.credentials import credentials_option
     "--costs", type=click.Choice(["any", "measured"]), default="any", show_default=True,
     help="`measured` refuses hosts whose costs would have to be estimated.",
 )  # fmt: skip
+@costs_from_option
 @click.option(
     "--refine-budget", type=click.FloatRange(min=0), metavar="SECONDS",
     help="Time for measuring the segments of plans that could win; 0 measures none.",
@@ -94,6 +96,7 @@ def command(
     force: bool,
     seed: int,
     costs: str,
+    costs_from: tuple[str, ...],
     refine_budget: float | None,
     credentials: Path | None,
     no_store: bool,
@@ -143,6 +146,7 @@ def command(
             seed=seed,
             use_store=not no_store,
             check=not no_check,
+            imports=imports_of(costs_from, described.hosts, model),
             costs="measured" if costs == "measured" else "any",
             refine_budget_s=refine_budget,
             credentials=credentials,
@@ -208,6 +212,7 @@ def compilation_json(bundle: Any) -> dict[str, Any]:
         "pareto": manifest["pareto"],
         "portfolio": _portfolio_json(manifest["portfolio"]),
         "refinement": manifest["refinement"],
+        "tiling": manifest["tiling"],
         "notices": manifest["notices"],
         "pipeline": manifest["pipeline"],
         "bundle": str(bundle.path),

@@ -63,6 +63,9 @@ class Tiled:
         model, tensors: the program's before the pass: the reference for every part.
         parts: tensor of the rewritten model -> what it holds of one in ``model``.
         rows: (group's position, op of ``model``, host) -> the rows that it computes there.
+        sizes: op of ``model`` -> how many rows it has as a whole.
+        blocks: tiled block of the program before the pass -> its ops.
+        seconds: those blocks -> what the whole takes on the fastest host, where costs are known.
     """
 
     groups: tuple[TileGroup, ...]
@@ -70,6 +73,9 @@ class Tiled:
     tensors: Mapping[str, TensorInfo]
     parts: Mapping[str, TensorPart]
     rows: Mapping[tuple[int, str, str], tuple[int, int]] = field(default_factory=dict)
+    sizes: Mapping[str, int] = field(default_factory=dict)
+    blocks: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    seconds: Mapping[str, float] = field(default_factory=dict)
 
 
 def shares_to_bounds(rows: int, shares: Sequence[float]) -> tuple[int, ...]:

@@ -47,6 +47,7 @@ from partc.ir.program import Program
 from partc.ir.segment import Call, Exchange, Segment, Step
 from partc.ir.topology import Topology
 from partc.measure.statistics import now
+from partc.passes.emit.tiling import tiling_entry
 from partc.targets.registry import load_target
 
 PlannedCalls = tuple[tuple[Call, ...], ...]
@@ -145,6 +146,7 @@ def build_manifest(
             for p in plan.sweep
         ],
         refinement=_refinement(program),
+        tiling=tiling_entry(program),
         verified=VerificationEntry(
             max_abs_error=program.verification.max_abs_error,
             max_rel_error=program.verification.max_rel_error,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import ClassVar, Literal
 
@@ -11,9 +11,10 @@ import onnx
 from partc.errors import PassError
 from partc.ir.cost import Cost, CostTable
 from partc.ir.program import Program, captured_names
-from partc.ir.tiling import Tiled
+from partc.ir.tiling import Tiled, TileGroup
 from partc.passes.contract import Context, Pass, PassResult
-from partc.passes.tiling.bound import Binder
+from partc.passes.tiling.bound import Binder, BoundGroup
+from partc.passes.tiling.channels import InputChannels
 from partc.passes.tiling.checking import check_group, in_order
 from partc.passes.tiling.lowering import Lowered, Lowering
 from partc.passes.tiling.moving import blocks_of, transfers_of_placement
@@ -49,6 +50,7 @@ class Tile(Pass):
         bound = [(group, check_group(program, topology, binder, group)) for group in groups]
         lowered = Lowering(program, topology, binder).run(bound)
         tiled = _program(program, context, lowered)
+        own = {block for group in groups for block in group.blocks}
         tiled = replace(
             tiled,
             tiled=Tiled(
@@ -57,6 +59,9 @@ class Tile(Pass):
                 tensors=program.tensors,
                 parts=lowered.parts,
                 rows=lowered.rows,
+                sizes=_sizes(bound),
+                blocks={b.name: b.ops for b in program.blocks or () if b.name in own},
+                seconds=_seconds(program, own),
             ),
         )
         notices: tuple[str, ...] = ()
@@ -69,6 +74,27 @@ class Tile(Pass):
         hosts = {host for group in groups for host in group.hosts}
         said = f"{len(groups)} groups of tiles on {len(hosts)} hosts, {len(tiled.ops)} ops"
         return PassResult(tiled, True, (said, *notices))
+
+
+def _sizes(bound: Sequence[tuple[TileGroup, BoundGroup | InputChannels]]) -> dict[str, int]:
+    """Op -> how many rows the whole has; where input channels are split, how many it reads."""
+    sizes: dict[str, int] = {}
+    for group, ops in bound:
+        if isinstance(ops, InputChannels):
+            sizes[ops.op.name] = group.bounds[-1]
+        else:
+            sizes.update((each.op.name, each.geometry.rows) for each in ops.ops)
+    return sizes
+
+
+def _seconds(program: Program, blocks: set[str]) -> dict[str, float]:
+    if program.costs is None:
+        return {}
+    return {
+        name: min(cost.median_s for cost in row.values())
+        for name, row in program.costs.costs.items()
+        if name in blocks and row
+    }
 
 
 def _program(program: Program, context: Context, lowered: Lowered) -> Program:
