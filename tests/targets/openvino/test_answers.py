@@ -10,6 +10,7 @@ from partc.api import load
 from partc.errors import TargetError
 from partc.ir.program import Program
 from partc.ir.topology import Topology
+from partc.passes.build.compare import compare
 from partc.passes.ingest.sample import sample_feeds
 from partc.pipeline import Pipeline
 from partc.targets.loading import open_model
@@ -23,6 +24,9 @@ from tests.support.random_graphs import RandomModel, onnx_models
 BACKEND = load_backend("openvino")
 HERE = Topology.parse({"hosts": {"here": {}}})
 ONE = RunSettings()
+# With random weights an error of 1e-7 in the input grows to 2.3e-4; ONNX Runtime's own levels are
+# 1.6e-4 apart.
+AMPLIFYING = {"inceptionv4": 1e-3}
 
 
 def read(program: Program) -> Program:
@@ -34,7 +38,12 @@ def check_answers(model: onnx.ModelProto, program: Program) -> None:
     with open_reference(model) as reference, open_model(model, BACKEND, ONE) as runner:
         assert runner.input_names == reference.input_names
         assert runner.output_names == reference.output_names
-        assert_same(runner.run(feeds), reference.run(feeds))
+        actual, expected = runner.run(feeds), reference.run(feeds)
+    if program.name in AMPLIFYING:
+        for name, array in expected.items():
+            assert not compare(name, actual[name], array, AMPLIFYING[program.name]).complaint
+    else:
+        assert_same(actual, expected)
 
 
 def check_groups_and_profile(program: Program) -> None:
