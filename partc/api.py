@@ -23,6 +23,7 @@ from partc.pipeline import DEFAULT_PIPELINE, Observer, Pipeline
 
 if TYPE_CHECKING:
     from partc.agent.meter import AgentMeter
+    from partc.imports.imported import ImportedCosts
     from partc.runtime.device import Deployment
 
 OBJECTIVES = ("latency", "throughput", "energy")
@@ -63,6 +64,7 @@ def compile(
     use_store: bool = True,
     check: bool = True,
     costs: Literal["any", "measured"] = "any",
+    imports: Mapping[str, ImportedCosts] | None = None,
     refine_budget_s: float | None = None,
     credentials: str | Path | None = None,
     progress: Progress = no_progress,
@@ -80,6 +82,7 @@ def compile(
         use_store: off measures everything anew and keeps nothing.
         calibration: inputs of the model from which hosts with ``precision = "int8"`` take the
             ranges of their tensors; the sample if there are none.
+        imports: host -> a profile that was taken there (`partc.imports`), in place of measuring.
         costs: ``measured`` refuses hosts whose costs would have to be estimated.
         refine_budget_s: seconds in which segments of plans that could win are measured and the
             costs corrected; 0 trusts the costs of blocks, None is the pass's own default.
@@ -117,6 +120,7 @@ def compile(
             message_cost=_message_cost(topology, store if use_store else None, progress, meters),
             seed=seed,
             progress=progress,
+            imports=imports or {},
             meters=meters,
             calibration=tuple(calibration),
         )
@@ -139,9 +143,16 @@ def compile(
 
 
 def open_bundle(path: str | Path | Bundle, **options: Any) -> Deployment:
-    """Open a bundle on the host where requests start; see `partc.runtime.device.open_bundle`."""
+    """Open a bundle on the host where requests start; see `partc.runtime.device.open_bundle`.
+
+    ``credentials`` may be the name of a folder.
+    """
     from partc.runtime.device import open_bundle as open_on_device
 
+    if isinstance(options.get("credentials"), str | Path):
+        from partc.runtime.credentials import Credentials
+
+        options["credentials"] = Credentials.load(Path(options["credentials"]))
     return open_on_device(path.path if isinstance(path, Bundle) else path, **options)
 
 

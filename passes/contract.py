@@ -15,6 +15,7 @@ from partc.targets.meter import Meter
 from partc.targets.registry import load_target
 
 if TYPE_CHECKING:
+    from partc.imports.imported import ImportedCosts
     from partc.measure.store import CostStore
 
 Progress = Callable[[str, float | None], None]
@@ -42,6 +43,7 @@ class Context:
             where there are none.
         meters: host -> what measures on its hardware; hosts that are not named are measured on
             this machine, or known by their data sheet where that is other hardware.
+        imports: host -> a profile that was taken there, in place of measuring.
     """
 
     topology: Topology
@@ -50,6 +52,7 @@ class Context:
     seed: int = 0
     progress: Progress = field(default=no_progress, compare=False)
     meters: Mapping[str, Meter] = field(default_factory=dict, compare=False)
+    imports: Mapping[str, ImportedCosts] = field(default_factory=dict, compare=False)
     calibration: tuple[Mapping[str, Array], ...] = field(default=(), compare=False)
 
     def meter(self, host: str) -> Meter:

@@ -2,44 +2,48 @@
 
 from __future__ import annotations
 
-import hashlib
-from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
 from typing import ClassVar, Literal
 
-import numpy as np
-import onnx
-
 from partc.errors import TargetError
+from partc.imports.attribution import attribute
+from partc.imports.imported import ImportedCosts
 from partc.ir.cost import Cost, CostTable
 from partc.ir.program import Program
-from partc.measure.signature import block_signature
-from partc.measure.statistics import summarise
+from partc.measure.elsewhere import costs_of_machine, other_settings_notice
+from partc.passes.annotate.block_costs import (
+    SEGMENT,
+    WHOLE,
+    block_costs,
+    own_share,
+    segment_fixed_cost,
+)
+from partc.passes.annotate.stored_costs import CostKeys
 from partc.passes.contract import Context, Pass, PassResult
 from partc.passes.ingest.sample import sample_feeds
 from partc.passes.partition.constraints import problem_constraints
 from partc.targets.data_sheet import DataSheetMeter
 from partc.targets.estimate import estimated_costs
+from partc.targets.here import why_other_hardware
 from partc.targets.meter import Meter
-from partc.targets.protocol import Profile, RunSettings, Sampling
+from partc.targets.protocol import RunSettings, Sampling
 from partc.targets.settings import run_settings
 from partc.targets.support import unsupported_by_host
-
-_WHOLE, _SEGMENT = "whole", "segment-fixed"
-_FIXED_RUNS = 15
-_LEAST_OWN_SHARE = 0.05  # of a tiny model's time that its blocks keep
 
 
 @dataclass(frozen=True)
 class AnnotateCosts(Pass):
-    """Measures blocks on this machine, or takes them from the store.
+    """Measures blocks on each host's hardware, or takes them from the store or from a profile.
 
     A block's cost is the median time of its kernels, scaled so that all blocks together, and
     what a segment costs before it computes anything, take as long as the whole model does without
-    the profiler. A host's ``slowdown`` multiplies it.
+    the profiler. A host's ``slowdown`` multiplies it. For hardware that is not here, costs come
+    from its agent, from a profile that was taken there, from costs that were imported into the
+    store, or, if there is none of these, from an estimate by its data sheet.
 
     Attributes:
-        repeats: runs of the model.
+        repeats: most runs of the model; fewer when the median is known within 2 %.
         budget_s: seconds after which fewer runs will do.
         pause_ms: idle time before each run, as between single requests; 0 for a busy pipeline.
         fresh: measure even what the store has.
@@ -65,133 +69,163 @@ class AnnotateCosts(Pass):
         costs: dict[str, dict[str, Cost]] = {block.name: {} for block in program.blocks or ()}
         fixed_s: dict[str, float] = {}
         whole_s: dict[str, float] = {}
-        diagnostics: list[str] = []
-        measured: dict[tuple[str, str, RunSettings], dict[str, Cost]] = {}
+        known: dict[tuple[str, str, RunSettings, str], _Table] = {}
         for name, host in context.topology.hosts.items():
-            meter = context.meter(name)
-            settings = run_settings(host)
-            key = (meter.backend_name, meter.where, settings)
-            if key not in measured:
-                if isinstance(meter, DataSheetMeter):
-                    measured[key], said = self._estimate(program, name, meter, settings)
-                else:
-                    measured[key], said = self._measure(program, context, meter, settings)
-                diagnostics.append(said)
-            table = measured[key]
-            fixed_s[name] = table[_SEGMENT].median_s * host.slowdown
-            whole_s[name] = table[_WHOLE].median_s * host.slowdown
+            meter, settings = context.meter(name), run_settings(host)
+            key = (meter.backend_name, meter.where, settings, name * (name in context.imports))
+            if key not in known:
+                known[key] = _Source(self, program, context, name, meter, settings).table()
+            table = known[key].costs
+            fixed_s[name] = table[SEGMENT].median_s * host.slowdown
+            whole_s[name] = table[WHOLE].median_s * host.slowdown
             for block in program.blocks or ():
                 if not any(op in refused[name] for op in block.ops):
                     costs[block.name][name] = table[block.name].scaled(host.slowdown)
         table_of_all = CostTable(costs, fixed_s, whole_s, context.message_cost)
-        notices = program.notices
+        notices = [*program.notices, *(n for each in known.values() for n in each.notices)]
         if context.store is not None and context.store.notice:
-            notices = (*notices, context.store.notice)
-        annotated = replace(program, costs=table_of_all, notices=notices)
-        return PassResult(annotated, True, tuple(diagnostics))
+            notices.append(context.store.notice)
+        annotated = replace(program, costs=table_of_all, notices=tuple(dict.fromkeys(notices)))
+        return PassResult(annotated, True, tuple(each.said for each in known.values()))
 
     @property
-    def _sampling(self) -> Sampling:
+    def sampling(self) -> Sampling:
+        """How often and how densely to measure."""
         return Sampling(self.repeats, self.budget_s, self.pause_ms * 1e-3)
 
-    def _estimate(
-        self, program: Program, host: str, meter: DataSheetMeter, settings: RunSettings
-    ) -> tuple[dict[str, Cost], str]:
-        if self.costs == "measured":
+
+@dataclass(frozen=True)
+class _Table:
+    """Costs of one kind of host by block, and of `WHOLE` and `SEGMENT`."""
+
+    costs: Mapping[str, Cost]
+    said: str
+    notices: tuple[str, ...] = field(default=())
+
+
+@dataclass(frozen=True)
+class _Source:
+    """Where the costs of one kind of host come from."""
+
+    options: AnnotateCosts
+    program: Program
+    context: Context
+    host: str
+    meter: Meter
+    settings: RunSettings
+
+    def table(self) -> _Table:
+        imported = self.context.imports.get(self.host)
+        if imported is not None:
+            return self._imported(imported)
+        if isinstance(self.meter, DataSheetMeter):
+            return self._elsewhere(self.meter)
+        return self._measured()
+
+    @property
+    def _named(self) -> str:
+        return f"{self.meter.backend_name}{self.meter.where and f' on {self.meter.where}'}"
+
+    @property
+    def _command(self) -> str:
+        target = self.context.topology.hosts[self.host].target
+        model = self.program.source or "MODEL"
+        return f"partc profile {model} --target {target} --threads {self.settings.threads}"
+
+    def _keys(self, fingerprint: str) -> CostKeys:
+        pause_ms = self.options.pause_ms
+        return CostKeys.of(self.program, fingerprint, self.settings, pause_ms)
+
+    def _measured(self) -> _Table:
+        fingerprint = self.meter.detect().fingerprint
+        keys, store = self._keys(fingerprint), self.context.store
+        notices: list[str] = []
+        if store is not None and not self.options.fresh:
+            found = keys.find(store)
+            if len(found) == len(keys.keys):
+                return _Table(found, f"{self._named}: all {len(found)} costs found in the store")
+            missing = [text for name, text in keys.texts.items() if name not in found]
+            notices.append(other_settings_notice(store, missing, self._command))
+        self.context.progress(f"measuring on {self._named}", None)
+        sampling = self.options.sampling
+        fixed = segment_fixed_cost(self.meter, self.settings, sampling)
+        feeds = sample_feeds(self.program, self.context.seed)
+        profile = self.meter.profile(self.program.model, feeds, self.settings, sampling)
+        fresh = {**block_costs(self.program, profile, fixed.median_s), SEGMENT: fixed}
+        fresh = {name: replace(cost, fingerprint=fingerprint) for name, cost in fresh.items()}
+        if store is not None:
+            keys.add(store, fresh)
+        said = (
+            f"{self._named}: measured {len(self.program.blocks or ())} blocks, "
+            f"{len(profile.whole_s)} runs of {fresh[WHOLE].median_s * 1e3:.2f} ms"
+        )
+        if profile.settled is False:
+            half = 100 * fresh[WHOLE].interval_s / fresh[WHOLE].median_s
+            said += f"; did not settle: the median is known within {half:.0f} %"
+        notices.append(profile.conditions.sentence(self.meter.where))
+        return _Table(fresh, said, tuple(notice for notice in notices if notice))
+
+    def _elsewhere(self, meter: DataSheetMeter) -> _Table:
+        """Costs that came from such a machine with ``partc costs import``, or an estimate."""
+        notices: tuple[str, ...] = ()
+        if self.context.store is not None:
+            found = costs_of_machine(
+                self.context.store, self._keys("").keys, self._is_of(meter), self._command
+            )
+            if found.costs:
+                said = f"{meter.target.name}: measured on {found.fingerprint}, from the store"
+                return _Table(found.costs, said)
+            notices = (found.notice,) if found.notice else ()
+        if self.options.costs == "measured":
             raise TargetError(
-                f"host {host!r} has no measured costs: {meter.reason}; name its agent in the "
+                f"host {self.host!r} has no measured costs: {meter.reason}; name its agent in the "
                 "topology (agent = ...), import costs with --costs-from, or allow estimates by "
                 "leaving --costs measured out",
-                host=host,
+                host=self.host,
             )
-        found = estimated_costs(program, meter.target, settings)
-        costs = {**found.blocks, _WHOLE: found.whole, _SEGMENT: found.segment_fixed}
-        return costs, (
-            f"{meter.target.name}: estimated from its data sheet, in {found.precision}; "
-            f"{meter.reason}"
+        estimates = estimated_costs(self.program, meter.target, self.settings)
+        costs = {
+            **estimates.blocks,
+            WHOLE: estimates.whole,
+            SEGMENT: estimates.segment_fixed,
+        }
+        return _Table(
+            costs,
+            f"{meter.target.name}: estimated from its data sheet, in {estimates.precision}; "
+            f"{meter.reason}",
+            notices,
         )
 
-    def _measure(
-        self, program: Program, context: Context, meter: Meter, settings: RunSettings
-    ) -> tuple[dict[str, Cost], str]:
-        named = f"{meter.backend_name}{meter.where and f' on {meter.where}'}"
-        keys = _store_keys(program, meter, settings, self.pause_ms)
-        known: dict[str, Cost] = {}
-        if context.store is not None and not self.fresh:
-            found = context.store.find(keys.values())
-            known = {name: found[key] for name, key in keys.items() if key in found}
-        if len(known) == len(keys):
-            return known, f"{named}: all {len(keys)} costs found in the store"
-        context.progress(f"measuring on {named}", None)
-        profile = meter.profile(
-            program.model,
-            sample_feeds(program, context.seed),
-            settings,
-            self._sampling,
+    def _is_of(self, meter: DataSheetMeter) -> Callable[[str], bool]:
+        """Whether a fingerprint is of the target's backend and hardware."""
+        target = meter.target
+
+        def accepts(fingerprint: str) -> bool:
+            is_backend = fingerprint.startswith(f"{target.backend}-")
+            known = bool(target.hardware.recognised_by)
+            return is_backend and known and not why_other_hardware(target, [fingerprint])
+
+        return accepts
+
+    def _imported(self, imported: ImportedCosts) -> _Table:
+        """Times of a profile that was taken there."""
+        found = attribute(imported, self.program)
+        if isinstance(self.meter, DataSheetMeter):
+            fixed = Cost(0.0, 0.0, 0, "estimated")
+            if self.meter.target.hardware.has_rates:
+                fixed = estimated_costs(
+                    self.program, self.meter.target, self.settings
+                ).segment_fixed
+        else:
+            fixed = segment_fixed_cost(self.meter, self.settings, self.options.sampling)
+        share = own_share(found.whole.median_s, fixed.median_s)
+        costs = {
+            name: replace(cost, median_s=cost.median_s * share)
+            for name, cost in found.costs.items()
+        }
+        notices = [f"host {self.host!r}: {notice}" for notice in found.notices]
+        return _Table(
+            {**costs, WHOLE: found.whole, SEGMENT: fixed},
+            f"{self.host}: {len(costs)} blocks from {imported.title}",
+            tuple(notices),
         )
-        fixed = _segment_fixed_cost(meter, settings, self._sampling)
-        fresh = {**_block_costs(program, profile, fixed.median_s), _SEGMENT: fixed}
-        fingerprint = meter.detect().fingerprint
-        fresh = {name: replace(cost, fingerprint=fingerprint) for name, cost in fresh.items()}
-        if context.store is not None:
-            context.store.add(_by_key(keys, fresh))
-        return fresh, (
-            f"{named}: measured {len(program.blocks or ())} blocks, "
-            f"{len(profile.whole_s)} runs of {fresh[_WHOLE].median_s * 1e3:.2f} ms"
-        )
-
-
-def _store_keys(
-    program: Program, meter: Meter, settings: RunSettings, pause_ms: float
-) -> dict[str, str]:
-    fingerprint = meter.detect().fingerprint
-    suffix = f"{fingerprint}|{settings.threads}|{settings.optimization}|pause {pause_ms:g} ms"
-    signatures = {block.name: block_signature(program, block) for block in program.blocks or ()}
-    whole = hashlib.sha256("".join(signatures.values()).encode()).hexdigest()
-    keys = {name: f"block|{signature}|{suffix}" for name, signature in signatures.items()}
-    return {**keys, _WHOLE: f"whole|{whole}|{suffix}", _SEGMENT: f"{_SEGMENT}|{suffix}"}
-
-
-def _by_key(keys: Mapping[str, str], costs: Mapping[str, Cost]) -> dict[str, Cost]:
-    """Key -> cost; of blocks that are alike, the one in the middle."""
-    found: dict[str, list[Cost]] = {}
-    for name, cost in costs.items():
-        found.setdefault(keys[name], []).append(cost)
-    return {
-        key: sorted(alike, key=lambda cost: cost.median_s)[len(alike) // 2]
-        for key, alike in found.items()
-    }
-
-
-def _block_costs(program: Program, profile: Profile, fixed_s: float) -> dict[str, Cost]:
-    """Blocks together take as long as the whole model less what any segment takes to begin."""
-    runs = len(profile.whole_s)
-    samples: dict[str, np.ndarray[tuple[int], np.dtype[np.float64]]] = {
-        block.name: np.zeros(runs) for block in program.blocks or ()
-    }
-    for op, samples_s in profile.op_s.items():
-        if op in program.block_of:  # constant ops have kernels, but no host and no block
-            samples[program.block_of[op].name] += np.asarray(samples_s)[:runs]
-    medians = sum(float(np.median(row)) for row in samples.values())
-    whole = summarise(profile.whole_s)
-    own_s = max(whole.median_s - fixed_s, _LEAST_OWN_SHARE * whole.median_s)
-    scale = own_s / medians if medians > 0 else 1.0
-    costs = {name: summarise(row.tolist(), scale) for name, row in samples.items()}
-    return {**costs, _WHOLE: whole}
-
-
-def _segment_fixed_cost(meter: Meter, settings: RunSettings, sampling: Sampling) -> Cost:
-    """What a segment costs before it computes anything: one op on one number."""
-    info = onnx.helper.make_tensor_value_info
-    graph = onnx.helper.make_graph(
-        [onnx.helper.make_node("Neg", ["x"], ["y"])],
-        "fixed",
-        [info("x", onnx.TensorProto.FLOAT, [1])],
-        [info("y", onnx.TensorProto.FLOAT, [1])],
-    )
-    model = onnx.helper.make_model(
-        graph, opset_imports=[onnx.helper.make_opsetid("", 13)], ir_version=8
-    )
-    feeds = {"x": np.zeros(1, np.float32)}
-    few = replace(sampling, repeats=_FIXED_RUNS)
-    return summarise(meter.run_times(model, feeds, settings, few))

@@ -70,8 +70,8 @@ class SegmentMeter:
         self, host: str, mine: list[Segment], every: tuple[Segment, ...]
     ) -> list[tuple[Segment, Cost]]:
         meter = self._context.meter(host)
-        if not meter.detect().available:
-            return []  # nothing of it can be measured
+        if host in self._context.imports or not meter.detect().available:
+            return []  # nothing of it can be measured here
         settings = run_settings(self._context.topology.hosts[host])
         place = f"{meter.backend_name} {meter.where}"
         fingerprint = meter.detect().fingerprint

@@ -1,0 +1,68 @@
+"""From the measurement of a whole model to what each of its blocks costs."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import onnx
+
+from partc.ir.cost import Cost
+from partc.ir.program import Program
+from partc.measure.statistics import summarise
+from partc.targets.meter import Meter
+from partc.targets.protocol import Profile, RunSettings, Sampling
+
+WHOLE, SEGMENT = "whole", "segment-fixed"
+"""Names, in a table of costs, of the whole model and of what one more segment costs."""
+
+_FIXED_RUNS = 15
+_LEAST_OWN_SHARE = 0.05  # of a tiny model's time that its blocks keep
+
+
+def block_costs(program: Program, profile: Profile, fixed_s: float) -> dict[str, Cost]:
+    """Block -> cost, and `WHOLE`.
+
+    Blocks together take as long as the whole model, less what any segment takes to begin.
+
+    Args:
+        fixed_s: what a segment costs before it computes anything.
+    """
+    runs = len(profile.whole_s)
+    samples: dict[str, np.ndarray[tuple[int], np.dtype[np.float64]]] = {
+        block.name: np.zeros(runs) for block in program.blocks or ()
+    }
+    for op, samples_s in profile.op_s.items():
+        if op in program.block_of:  # constant ops have kernels, but no host and no block
+            samples[program.block_of[op].name] += np.asarray(samples_s)[:runs]
+    medians = sum(float(np.median(row)) for row in samples.values())
+    doubt = profile.conditions.doubt
+    whole = summarise(profile.whole_s, settled=profile.settled, doubt=doubt)
+    scale = own_share(whole.median_s, fixed_s) * whole.median_s / medians if medians > 0 else 1.0
+    costs = {
+        name: summarise(row.tolist(), scale, settled=whole.settled, doubt=doubt)
+        for name, row in samples.items()
+    }
+    return {**costs, WHOLE: whole}
+
+
+def own_share(whole_s: float, fixed_s: float) -> float:
+    """The part of a model's time that is its blocks'."""
+    return max(1.0 - fixed_s / whole_s, _LEAST_OWN_SHARE) if whole_s > 0 else 1.0
+
+
+def segment_fixed_cost(meter: Meter, settings: RunSettings, sampling: Sampling) -> Cost:
+    """What a segment costs before it computes anything: one op on one number."""
+    info = onnx.helper.make_tensor_value_info
+    graph = onnx.helper.make_graph(
+        [onnx.helper.make_node("Neg", ["x"], ["y"])],
+        "fixed",
+        [info("x", onnx.TensorProto.FLOAT, [1])],
+        [info("y", onnx.TensorProto.FLOAT, [1])],
+    )
+    model = onnx.helper.make_model(
+        graph, opset_imports=[onnx.helper.make_opsetid("", 13)], ir_version=8
+    )
+    feeds = {"x": np.zeros(1, np.float32)}
+    few = replace(sampling, repeats=_FIXED_RUNS)
+    return summarise(meter.run_times(model, feeds, settings, few))
