@@ -149,7 +149,7 @@ def _arcs(each: Candidate, work: RangeWork, tiling: Tiling, costs: TileCosts) ->
     return arcs_from_tables(cuts, tiling, tile_s, entry_bytes, halo_bytes)
 
 
-def _from_stage_on(seconds: Floats, stage_of: np.ndarray, last: int) -> Floats:  # type: ignore[type-arg]
+def _from_stage_on(seconds: Floats, stage_of: np.ndarray, last: int) -> Floats:
     """(last, K): what each host computes from each cut on."""
     of_stage = np.zeros((last, seconds.shape[1]))
     np.add.at(of_stage, stage_of, seconds)
