@@ -12,6 +12,7 @@ from partc.errors import UsageError
 from partc.ir.tensor import TensorInfo
 
 TileKind = Literal["tiles", "input-channels"]
+Margins = Literal["auto", "cut", "kept"]
 
 
 @dataclass(frozen=True)
@@ -30,6 +31,10 @@ class TileGroup:
             its columns, 1 for channels or for the positions of a sequence.
         kind: ``tiles`` cuts the exit; ``input-channels`` lets every host add its part to one sum,
             for a layer whose weights do not fit one host.
+        margins: what becomes of rows that some ops of a tile need and others do not, as beside a
+            residual join. ``cut`` takes them away where they are not needed, by Slices that
+            backends cannot fuse; ``kept`` carries them along to the end of the group and computes
+            a few rows for nothing; ``auto`` keeps them while they are few.
         sum_at: with ``input-channels``, where the parts are added and the rest of the blocks
             runs; the first host if None.
     """
@@ -42,6 +47,7 @@ class TileGroup:
     axis: int = 2
     kind: TileKind = "tiles"
     sum_at: str | None = None
+    margins: Margins = "auto"
 
 
 @dataclass(frozen=True)

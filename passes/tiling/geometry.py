@@ -211,6 +211,23 @@ def as_it_is(tile: Tile) -> tuple[int, int]:
 
 
 @dataclass(frozen=True)
+class Sliding:
+    """Rows see a window of rows, and the op can pad, so that a tile may hold rows at its edges
+    that are not right, as long as nobody needs them.
+
+    Attributes:
+        before, after: padding of the whole op.
+        most: padding that the op accepts at most; None for any.
+    """
+
+    stride: int
+    extent: int
+    before: int
+    after: int
+    most: int | None = None
+
+
+@dataclass(frozen=True)
 class Geometry:
     """A rule's answer for one op and one axis.
 
@@ -220,11 +237,23 @@ class Geometry:
             input must be a weight, which each tile reads whole.
         rewrite: emits the nodes of a tile and gives the rows that they compute, which may be
             more than wanted; the rest is then cut off.
+        sliding: set where input 0 is read through a window.
     """
 
     rows: int
     reads: Mapping[int, Reads]
     rewrite: Callable[[Tile], tuple[int, int]] = as_it_is
+    sliding: Sliding | None = None
+
+    @property
+    def keeps_rows(self) -> bool:
+        """Whether each row is made of the rows of its own number."""
+        own = np.arange(self.rows)
+        return all(
+            read.size == self.rows
+            and bool((read.first == own).all() and (read.last == own + 1).all())
+            for read in self.reads.values()
+        )
 
 
 Rule = Callable[[Site], Geometry]

@@ -20,9 +20,10 @@ from partc.ir.program import Array, Op, Program, captured_names
 from partc.ir.tensor import Dim, TensorInfo
 from partc.ir.tiling import TensorPart, TileGroup
 from partc.ir.topology import Topology
-from partc.passes.tiling.bound import Binder, BoundGroup, BoundOp
+from partc.passes.tiling.bound import Binder, BoundGroup, BoundOp, Demand
 from partc.passes.tiling.channels import InputChannels
 from partc.passes.tiling.geometry import Tile
+from partc.passes.tiling.margins import Held, held_rows, reads_all
 
 _Side = TypeVar("_Side", bound=Dim)
 
@@ -103,26 +104,37 @@ class Lowering:
         pieces: list[Piece] = []
         for k, host in enumerate(group.hosts):
             begin, end = group.bounds[k], group.bounds[k + 1]
-            self._tile_on(position, host, bound, begin, end)
+            self._tile_on(position, group, bound, k)
             name = f"{group.exit}@{host}"
             pieces.append(Piece(host, name, group.axis, begin, end))
         self._pieces[group.exit] = pieces
         self._whole_at[group.exit] = self._first_reader(group.exit)
 
-    def _tile_on(self, position: int, host: str, bound: BoundGroup, begin: int, end: int) -> None:
+    def _tile_on(self, position: int, group: TileGroup, bound: BoundGroup, k: int) -> None:
+        host, begin, end = group.hosts[k], group.bounds[k], group.bounds[k + 1]
         demand = bound.demand(np.array(begin), np.array(end))
+        kept = self._kept(group, bound, demand, host)
+        entry = (int(demand.entry[0]), int(demand.entry[1]))
+        if kept is not None:
+            entry = kept.tensors[bound.entry]
         held: dict[str, tuple[str, int, int]] = {}
         for each in bound.ops:
             low, high = (int(value) for value in demand.ops[each.op.name])
+            right = (low, high)
+            if kept is not None:
+                low, high = kept.tensors[each.outputs[0]]
             self.out.rows[position, each.op.name, host] = (low, high)
             block = self._program.block_of[each.op.name].name
             local = f"{block}@{host}"
             share = max((high - low) / each.geometry.rows, self.out.shares.get(local, ("", 0.0))[1])
             self.out.shares[local] = (block, share)
             writer = _TileWriter(self, each, host, local, low, high)
+            takes_all = kept is not None and reads_all(each)
             for index, read in each.geometry.reads.items():
                 rows = read.rows(low, high)
                 name = each.node.input[index]
+                if kept is not None and takes_all and not each.site.is_constant(name):
+                    rows = kept.tensors[name]
                 if each.site.is_constant(name):
                     source = self._cut_constant(name, read.axis, read.size, *rows, host)
                 elif name in held:
@@ -131,14 +143,25 @@ class Lowering:
                     source = self._cut(
                         held[name], name, read.axis, *rows, host, f"{made_in}@{host}"
                     )
+                    if kept is not None:  # rows of it may be wrong that nobody needs
+                        self.out.parts.pop(source, None)
                 else:
-                    hull = tuple(int(value) for value in demand.entry)
-                    source = self._from_entry(name, host, read.axis, rows, (hull[0], hull[1]))
+                    source = self._from_entry(name, host, read.axis, rows, entry)
                 writer.read(index, source, rows)
             computed = each.geometry.rewrite(writer)
-            writer.finish(computed)
+            wanted = (begin, end) if bound.exit in each.outputs else (low, high)
+            writer.finish(computed, wanted, right)
             for name in each.outputs:
                 held[name] = (f"{name}@{host}", low, high)
+
+    def _kept(self, group: TileGroup, bound: BoundGroup, demand: Demand, host: str) -> Held | None:
+        if group.margins == "cut":
+            return None
+        axis = bound.axes[bound.entry]
+        pieces = self._pieces_of(bound.entry, axis)
+        own = [(p.begin, p.end) for p in pieces if p.host == host and p.axis == axis]
+        kept = held_rows(bound, demand, own[0] if own else None)
+        return kept if kept is not None and (kept.pays or group.margins == "kept") else None
 
     def _from_entry(
         self, tensor: str, host: str, axis: int, rows: tuple[int, int], hull: tuple[int, int]
@@ -463,16 +486,21 @@ class _TileWriter(Tile):
         self._lowering.describe_like(name, model, axis, rows)
         return name
 
-    def finish(self, computed: tuple[int, int]) -> None:
-        """Add the nodes; cut off rows that were computed beside those wanted."""
+    def finish(
+        self, computed: tuple[int, int], wanted: tuple[int, int], right: tuple[int, int]
+    ) -> None:
+        """Add the nodes; cut off rows that were computed beside those wanted.
+
+        Args:
+            right: the rows that equal the whole's.
+        """
         axis = self._bound.site.axis
         for name in self._bound.outputs:
             target = f"{name}@{self._host}"
-            part = TensorPart(name, axis, self.begin, self.end)
-            self._lowering.describe(target, part)
-            if computed != (self.begin, self.end):
+            self._describe(target, name, wanted, right)
+            if computed != wanted:
                 wider = self._lowering.unused(f"{name}[{computed[0]}:{computed[1]}]@{self._host}")
-                self._lowering.describe(wider, TensorPart(name, axis, *computed))
+                self._describe(wider, name, computed, right)
                 for node in self._nodes:
                     for index, output in enumerate(node.output):
                         if output == target:
@@ -482,12 +510,21 @@ class _TileWriter(Tile):
                         wider,
                         target,
                         axis,
-                        self.begin - computed[0],
-                        self.end - computed[0],
+                        wanted[0] - computed[0],
+                        wanted[1] - computed[0],
                     )
                 )
         for node in self._nodes:
             self._lowering.add(node, self._host, self._block)
+
+    def _describe(
+        self, name: str, tensor: str, rows: tuple[int, int], right: tuple[int, int]
+    ) -> None:
+        axis = self._bound.site.axis
+        if right[0] <= rows[0] and rows[1] <= right[1]:
+            self._lowering.describe(name, TensorPart(tensor, axis, *rows))
+        else:
+            self._lowering.describe_like(name, tensor, axis, rows[1] - rows[0])
 
 
 def resized(info: TensorInfo, name: str, sizes: Mapping[int, int]) -> TensorInfo:

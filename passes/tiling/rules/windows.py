@@ -7,7 +7,15 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from partc.passes.tiling.geometry import Geometry, Reads, RuleTable, Site, Tile, TilingError
+from partc.passes.tiling.geometry import (
+    Geometry,
+    Reads,
+    RuleTable,
+    Site,
+    Sliding,
+    Tile,
+    TilingError,
+)
 
 
 @dataclass(frozen=True)
@@ -149,7 +157,11 @@ def _windowed(site: Site, windows: list[Window], is_ceil: bool) -> Geometry:
         free = high - low + before + after - window.extent
         return begin, begin + free // window.stride + 1
 
-    return Geometry(window.rows, {0: reads}, rewrite)
+    sliding = None
+    if not is_ceil and window.extent > window.before and window.extent > window.after:
+        most = None if site.node.op_type == "Conv" else window.kernel - 1
+        sliding = Sliding(window.stride, window.extent, window.before, window.after, most)
+    return Geometry(window.rows, {0: reads}, rewrite, sliding)
 
 
 def _conv_channels(site: Site) -> Geometry:

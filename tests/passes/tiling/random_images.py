@@ -11,6 +11,8 @@ import onnx.printer
 from hypothesis import strategies as st
 from onnx import TensorProto, helper, numpy_helper
 
+from partc.ir.tiling import Margins
+
 Draw = Callable[[st.SearchStrategy[Any]], Any]
 Shape = tuple[int, int, int, int]
 
@@ -26,6 +28,7 @@ class Image:
     nodes: list[onnx.NodeProto] = field(default_factory=list)
     weights: list[onnx.TensorProto] = field(default_factory=list)
     shapes: dict[str, Shape] = field(default_factory=dict)
+    turned_at: int = 0
 
     def weight(self, *shape: int, scale: float = 1.0) -> str:
         name = f"w{len(self.weights)}"
@@ -241,7 +244,9 @@ def move(image: Image, name: str) -> str:
         bounds = [image.constant([v]) for v in (start, end, 2, step)]
         return image.add("Slice", [name, *bounds], (n, c, -(-(end - start) // step), w))
     if kind == "Transpose":
-        return image.add(kind, [name], (n, c, w, h), perm=[0, 1, 3, 2])
+        turned = image.add(kind, [name], (n, c, w, h), perm=[0, 1, 3, 2])
+        image.turned_at = len(image.shapes) - 1  # what came before has its rows along another axis
+        return turned
     if kind == "DepthToSpace" and c % 4 == 0:
         return image.add(kind, [name], (n, c // 4, 2 * h, 2 * w), blocksize=2)
     if kind == "SpaceToDepth" and h % 2 == 0 and w % 2 == 0:
@@ -260,7 +265,9 @@ def join(image: Image, name: str) -> str:
     skipped = {node.output[0] for node in image.nodes if node.op_type == "Reshape"}
     skipped |= {node.output[0] for node in image.nodes if node.op_type == "Transpose"}
     others = [
-        t for t, s in image.shapes.items() if s[2:] == (h, w) and t != name and t not in skipped
+        other
+        for other, shape in list(image.shapes.items())[image.turned_at :]
+        if shape[2:] == (h, w) and other != name and other not in skipped
     ]
     if not others:
         return activation(image, name)
@@ -286,10 +293,11 @@ class TiledImage:
     output: str
     axis: int
     bounds: tuple[int, ...]
+    margins: Margins
 
     def __repr__(self) -> str:
         text = onnx.printer.to_text(self.model)
-        return f"axis {self.axis}, bounds {self.bounds} of {self.output}:\n{text}"
+        return f"axis {self.axis}, {self.margins}, {self.bounds} of {self.output}:\n{text}"
 
 
 @st.composite
@@ -325,4 +333,5 @@ def tiled_images(draw: Any) -> TiledImage:
     cuts = draw(
         st.lists(st.integers(1, rows - 1), min_size=count - 1, max_size=count - 1, unique=True)
     )
-    return TiledImage(image.model(name), name, axis, (0, *sorted(cuts), rows))
+    margins = draw(st.sampled_from(["auto", "cut", "kept"]))
+    return TiledImage(image.model(name), name, axis, (0, *sorted(cuts), rows), margins)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from random import Random
 
 import pytest
@@ -23,6 +24,7 @@ def tiled_at_once(image: TiledImage) -> None:
         hosts=SERVERS[: len(image.bounds) - 1],
         bounds=image.bounds,
         axis=image.axis,
+        margins=image.margins,
     )
     rewritten = tiled(program, [group])
     assert_equal_to_whole(image.model, rewritten, feeds_of(program))
@@ -58,7 +60,8 @@ def test_groups_over_other_hosts_one_after_the_other(image: TiledImage, draw: Ra
             hosts = draw.sample(SERVERS, count)
             bounds = shares_to_bounds(rows, [draw.uniform(0.1, 1) for _ in hosts])
             if draw.random() < 0.8:  # the others stay on the hub
-                groups.append(tileable.group(first, last, hosts, bounds))
+                group = tileable.group(first, last, hosts, bounds)
+                groups.append(replace(group, margins=image.margins))
             first = last
     if groups:
         rewritten = tiled(program, groups)
