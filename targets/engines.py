@@ -49,6 +49,7 @@ class EngineBackend(Protocol):
 
         Raises:
             TargetError: the segment or the recipe cannot be built, or the build was killed.
+            OSError: the disk is full, or a file cannot be read or written.
         """
 
     def engine_runner(self, engine: Path, recipe: EngineRecipe) -> Runner:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+import os
 import signal
 import subprocess
 import sys
 import threading
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 from partc.errors import TargetError
@@ -24,20 +26,32 @@ def ask(
     *,
     timeout_s: float,
     progress: Progress | None = None,
+    folder: Path | None = None,
+    files: tuple[int, ...] = (),
 ) -> dict[str, Any]:
     """Have ``job`` done in a process of its own.
+
+    Args:
+        folder: where the process runs; this one's own if None.
+        files: open files that it may use.
 
     Raises:
         TargetError: it could not be done, took longer than ``timeout_s``, or the process crashed
             or was killed.
+        OSError: it could not read or write a file.
     """
     process = subprocess.Popen(
-        [sys.executable, "-m", "partc.targets.tensorrt.worker", library.flavour],
+        # -P: modules are not to be found in a folder that may be somebody else's bundle.
+        [sys.executable, "-P", "-m", "partc.targets.tensorrt.worker", library.flavour],
+        cwd=folder,
+        pass_fds=files,
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
         errors="replace",
+        # Sets of text in another order would lay memory out in another way; see the worker.
+        env={**os.environ, "PYTHONHASHSEED": "0"},
     )
     late = threading.Event()
 
@@ -75,6 +89,8 @@ def ask(
         raise TargetError(f"{what} took longer than {timeout_s:g} s and was stopped")
     if status < 0:
         raise TargetError(f"{what} process {_death(-status)}")
+    if "errno" in answer:
+        raise OSError(answer["errno"], os.strerror(answer["errno"]))
     if "error" in answer:
         raise TargetError(answer["error"])
     if "done" not in answer:

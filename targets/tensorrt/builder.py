@@ -64,19 +64,34 @@ def build(
 
     Raises:
         TargetError: the segment or the recipe cannot be built, or the build was killed.
+        OSError: the disk is full, or a file cannot be read or written.
     """
     if recipe.flavour != library.flavour:
         raise TargetError(f"a recipe for {recipe.flavour} is no recipe for {library.title}")
+    # The worker runs beside the model and is told no path: the length of one would move what it
+    # has in memory, and so change the engine (see the worker).
     job = {
         "job": "build",
-        "model": str(model),
+        "model": model.name,
         "recipe": recipe.model_dump(mode="json"),
         # TensorRT builds for the GPU that it finds; TensorRT-RTX is told.
         "capability": gpu.compute_capability if library.capabilities else None,
-        "timing_cache": str(timing_cache) if timing_cache is not None else "",
+        "timing_cache": str(timing_cache.absolute()) if timing_cache is not None else "",
         "detailed": detailed,
-        "output": str(output),
     }
-    done = ask(library, job, timeout_s=LONGEST_BUILD_S, progress=progress)
+    try:
+        with output.open("wb") as file:
+            job["output"] = file.fileno()
+            done = ask(
+                library,
+                job,
+                timeout_s=LONGEST_BUILD_S,
+                progress=progress,
+                folder=model.absolute().parent,
+                files=(file.fileno(),),
+            )
+    except BaseException:
+        output.unlink(missing_ok=True)
+        raise
     if not output.is_file() or output.stat().st_size != done["size_bytes"]:
         raise TargetError(f"{library.title} wrote no whole engine to {output}")

@@ -7,6 +7,8 @@ standard input; the answers are JSON lines on standard output.
 
 from __future__ import annotations
 
+import ctypes
+import errno
 import json
 import os
 import sys
@@ -17,6 +19,9 @@ from typing import Any
 from partc.errors import PartcError
 from partc.ir.engine import EngineRecipe
 from partc.targets.tensorrt.flavour import LIBRARIES, Library
+
+_RESTARTED = "PARTC_WORKER_RESTARTED"
+_QUERY, _NO_RANDOM_ADDRESSES = 0xFFFFFFFF, 0x0040000
 
 Say = Callable[[dict[str, Any]], None]
 
@@ -70,15 +75,36 @@ def build(library: Library, job: dict[str, Any], say: Say) -> dict[str, Any]:
         detailed=job["detailed"],
         progress=lambda phase, fraction: say({"phase": phase, "fraction": fraction}),
     )
-    Path(job["output"]).write_bytes(engine)
+    with os.fdopen(job["output"], "wb") as file:
+        file.write(engine)
     if cache is not None and timings:
         cache.with_suffix(".new").write_bytes(timings)
         cache.with_suffix(".new").replace(cache)
     return {"size_bytes": len(engine)}
 
 
+def _same_addresses() -> None:
+    """Start this process again with memory where it was the last time.
+
+    TensorRT-RTX orders and numbers parts of an engine by where they happened to lie: without this,
+    no two builds of one segment are the same file. Where it is not allowed, nothing is lost but
+    that.
+    """
+    if sys.platform != "linux" or os.environ.get(_RESTARTED):
+        return
+    libc = ctypes.CDLL(None, use_errno=True)
+    current = libc.personality(ctypes.c_ulong(_QUERY))
+    if current < 0 or current & _NO_RANDOM_ADDRESSES:
+        return
+    if libc.personality(ctypes.c_ulong(current | _NO_RANDOM_ADDRESSES)) < 0:
+        return
+    os.environ[_RESTARTED] = "1"
+    os.execv(sys.executable, [sys.executable, "-P", "-m", __spec__.name, *sys.argv[1:]])
+
+
 def main() -> int:
     """Do one job."""
+    _same_addresses()
     # Libraries print to standard output; the answers go where it was.
     answers = os.fdopen(os.dup(1), "w", encoding="utf-8")
     os.dup2(2, 1)
@@ -97,7 +123,7 @@ def main() -> int:
     except PartcError as error:
         say({"error": str(error)})
     except OSError as error:
-        say({"error": f"a file could not be written: {error.strerror or error}"})
+        say({"errno": error.errno or errno.EIO})
     return 0
 
 
