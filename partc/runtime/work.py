@@ -219,12 +219,15 @@ class Work:
             self._push(step.push)
 
     def _run(self, segment: SegmentEntry) -> None:
-        end_s = self._end_s
-        self._tensors.update(self._means.run_segment(segment, self._tensors, self.report, end_s))
+        made = self._means.run_segment(segment, self._tensors, self.report, self._end_s)
+        self._tensors.update(made)
 
     def _start(self, call: CallEntry) -> None:
         if call.host in self._failed_hosts:
             self._replace(call)
+            return
+        if lost := self._plan.partners(call.id) & self._lost_hosts:
+            self._failed(call, _in_vain(min(lost)), is_well=True)
             return
         try:
             self._check_partners(call)
@@ -238,8 +241,6 @@ class Work:
     def _check_partners(self, call: CallEntry) -> None:
         """Do not begin what would wait for a host that is down."""
         for host in sorted(self._plan.partners(call.id)):
-            if host in self._lost_hosts:
-                raise _in_vain(host)
             if (why := self._means.why_down(host)) is not None:
                 reason = f"it exchanges tensors with host {host!r}, which is down: {why}"
                 raise CallFailedError(FailureKind.PEER, reason, host)

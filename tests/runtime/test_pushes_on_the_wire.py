@@ -175,7 +175,7 @@ def test_hosts_really_work_at_the_same_time(tmp_path: Any) -> None:
                 barrier.wait()
             return run(segment, *rest)
 
-        host.segments.run = together  # type: ignore[method-assign]
+        host.segments.run = together  # type: ignore[method-assign, assignment]
     feeds = plans.sample()
     answer = network.device.request(feeds)
     assert not answer.failures
