@@ -40,6 +40,8 @@ _WHAT = {
     "interleaved": "measuring segments in turn",
 }
 
+_TIMED = frozenset({"profile", "run-times", "interleaved"})
+
 
 class BusyError(PartcError):
     """The node does something that must not be disturbed, or would disturb."""
@@ -123,14 +125,15 @@ class Measurer:
             CancelledError: nobody waits any longer.
             RequestError: the job is malformed, or cannot be carried out here.
         """
-        with self.alone(_WHAT[job.kind]):
+        timed = job.kind in _TIMED
+        with self.alone(_WHAT[job.kind], is_measured=timed):
             self._idle.cancel()
             self._check_files(job)
             worker = self._working()
             said: dict[str, Any] | None = None
             try:
                 worker.tell(job)
-                for said in self._answers(worker, is_wanted):
+                for said in self._answers(worker, is_wanted, timed and not self._while_serving):
                     if said is None:
                         yield JobEvent(state="measuring")
             finally:
@@ -147,15 +150,19 @@ class Measurer:
             )
 
     def _answers(
-        self, worker: _Worker, is_wanted: Callable[[], bool]
+        self, worker: _Worker, is_wanted: Callable[[], bool], gives_way: bool
     ) -> Iterator[dict[str, Any] | None]:
-        """None now and then, and what the worker says in the end."""
+        """None now and then, and what the worker says in the end.
+
+        Args:
+            gives_way: requests that come meanwhile end it.
+        """
         seen = self._requests_seen()[0]
         next_event_s = time.monotonic() + HEARTBEAT_S
         while (said := worker.answer(_POLL_S)) is None:
             if not is_wanted():
                 raise CancelledError("the measurement was cancelled")
-            if not self._while_serving and self._requests_seen()[0] != seen:
+            if gives_way and self._requests_seen()[0] != seen:
                 raise BusyError(
                     "requests came while it measured, and they go before; try again later, or "
                     "start the agent with --measure-while-serving"

@@ -84,6 +84,11 @@ class AgentMeter:
         Raises:
             TargetError: the node cannot be asked.
         """
+        if self._detected is None and not self._provider:
+            # An agent looks at its backends when it starts.
+            for state in self.node.backends:
+                if state.name == self._backend:
+                    self._detected = read_detection(state.model_dump(exclude={"name"}))
         if self._detected is None:
             job = Job(kind="detect", backend=self._backend, provider=self._provider)
             event = self._client.measure(job)
@@ -217,17 +222,18 @@ def agent_meters(
             continue
         if host.agent not in clients:
             clients[host.agent] = AgentClient(host.agent, credentials, name)
-        client = clients[host.agent]
         target = load_target(host.target)
-        meter = AgentMeter(client, target.backend, target.provider)
+        meters[name] = AgentMeter(clients[host.agent], target.backend, target.provider)
+    for name, meter in meters.items():
+        target = load_target(topology.hosts[name].target)
+        client = clients[str(topology.hosts[name].agent)]
         detected = meter.detect()
         if not detected.available:
             raise MissingBackendError(
-                f"{client.name} cannot measure target {host.target!r}: {detected.reason}", host=name
+                f"{client.name} cannot measure target {target.name!r}: {detected.reason}", host=name
             )
         _check_hardware(client, target, meter.node, name)
         meter.notice = fingerprints.notice(client, target.backend, target.provider, detected)
-        meters[name] = meter
     fingerprints.save()
     return meters
 

@@ -13,7 +13,11 @@ from partc.cli.console import json_option, people, print_json, quiet_option
 from partc.cli.credentials import credentials_option
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from rich.console import Console
+
+    from partc.agent.messages import NodeDescription
 
 DEFAULT_ADDRESS = "127.0.0.1:8600"
 
@@ -53,6 +57,9 @@ DEFAULT_ADDRESS = "127.0.0.1:8600"
     "--days", type=click.IntRange(1, 3650), default=825, show_default=True,
     help="With --init: how long the certificates hold.",
 )  # fmt: skip
+@click.option(
+    "--ask", metavar="ADDRESS", help="Describe the node of the agent at this address instead.",
+)  # fmt: skip
 @click.option("--force", is_flag=True, help="With --init: replace credentials that are there.")
 @click.option("--exit-with-input", is_flag=True, hidden=True)
 @credentials_option
@@ -67,6 +74,7 @@ def command(
     names: tuple[str, ...],
     authority: Path | None,
     days: int,
+    ask: str | None,
     force: bool,
     exit_with_input: bool,
     credentials: Path | None,
@@ -82,6 +90,9 @@ def command(
     console = people(quiet)
     if init:
         _init(credentials, names, authority, days, force, as_json, console)
+        return
+    if ask is not None:
+        _ask(ask, credentials, as_json)
         return
     if names or authority or force:
         raise UsageError("--name, --authority and --force go with --init")
@@ -126,6 +137,59 @@ def _init(
             "--credentials.",
             markup=False,
         )
+
+
+def _ask(address: str, given: Path | None, as_json: bool) -> None:
+    from partc.agent.wire.client import AgentClient
+    from partc.errors import UsageError
+    from partc.ir.address import checked_address
+    from partc.runtime.credentials import find_credentials
+
+    try:
+        checked_address(address)
+    except ValueError as error:
+        raise UsageError(f"--ask: {error}") from error
+    with AgentClient(address, find_credentials(given, (address,))) as client:
+        node = client.describe()
+    if as_json:
+        print_json(node.model_dump())
+        return
+    for name, text in _described(node):
+        people(to_stdout=True).print(f"{name:<12}{text}", markup=False, soft_wrap=True)
+
+
+def _described(node: NodeDescription) -> Iterator[tuple[str, str]]:
+    """What people want to know of a node, line by line; its words are those of somebody else."""
+    from partc.agent.messages import printable
+
+    def clock(current: float | None, highest: float | None) -> str:
+        known = [f"{value:.0f}" for value in (current, highest) if value is not None]
+        return f", {' of '.join(known)} MHz" if known else ""
+
+    yield "node", printable(f"{node.hostname}, {node.system}, partc {node.partc_version}")
+    if node.board:
+        yield "board", printable(node.board)
+    processor = node.processor
+    clocks = clock(processor.current_mhz, processor.highest_mhz)
+    governor = f", governor {processor.governor}" if processor.governor else ""
+    cores = f"{processor.usable} of {processor.cores} cores"
+    yield "processor", printable(f"{processor.name}, {cores}{clocks}{governor}")
+    free, total = node.memory_available_bytes / 2**30, node.memory_bytes / 2**30
+    yield "memory", f"{free:.1f} of {total:.1f} GiB free"
+    for gpu in node.gpus:
+        driver = f", driver {gpu.driver}" if gpu.driver else ""
+        yield "GPU", printable(f"{gpu.name}{driver}{clock(gpu.current_mhz, gpu.highest_mhz)}")
+    if node.power_mode:
+        yield "power mode", printable(node.power_mode)
+    if node.temperatures_c:
+        sensor, hottest = max(node.temperatures_c.items(), key=lambda item: item[1])
+        yield "temperature", f"{hottest:.0f} °C ({printable(sensor, 40)})"
+    for state in node.backends:
+        told = f"{state.name} {state.version}" if state.available else f"not {state.name}: "
+        yield "backend", printable(told if state.available else told + state.reason)
+    serving = node.serving
+    yield "serves", printable(f"{serving.model} as {serving.host}") if serving else "nothing"
+    yield "measures", printable(node.measuring) or "nothing"
 
 
 def _run(

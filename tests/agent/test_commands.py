@@ -150,6 +150,36 @@ def test_without_credentials_there_is_one_sentence(
     assert not (tmp_path / "b").exists()
 
 
+def test_a_node_is_described_to_people(nodes: Nodes, capfd: Capture) -> None:
+    known = ("--credentials", nodes.credentials)
+    done = partc(capfd, "agent", "--ask", nodes.camera.address, *known)
+    assert done.code == 0, done.err
+    for part in ("processor", "cores", "memory", "backend     onnxruntime", "not tensorrt"):
+        assert part in done.out
+    done = partc(capfd, "agent", "--ask", nodes.camera.address, "--json", *known)
+    assert json.loads(done.out)["processor"]["cores"] == os.cpu_count()
+    for wrong, code, part in (("127.0.0.1:9", 1, "cannot be reached"), ("x", 2, "HOST:PORT")):
+        done = partc(capfd, "agent", "--ask", wrong, *known)
+        assert done.code == code and part in done.err and done.err.count("\n") == 1
+
+
+def test_a_bundle_is_opened_with_a_folder_of_credentials(
+    nodes: Nodes, model: Path, tmp_path: Path, capfd: Capture
+) -> None:
+    import partc as library
+
+    bundle, topology = tmp_path / "b", nodes.topology(tmp_path / "t.toml")
+    options = {"use_store": False, "refine_budget_s": 0.0, "credentials": nodes.credentials}
+    library.compile(model, library.Topology.load(topology), output=bundle, **options)
+    assert partc(capfd, "deploy", bundle, "--credentials", nodes.credentials).code == 0
+    with library.open_bundle(bundle, credentials=str(nodes.credentials)) as device:
+        feeds, golden = device.bundle.golden()
+        answer = device.request(feeds)
+    assert answer.failures == ()
+    for name, value in golden.items():
+        np.testing.assert_allclose(answer.outputs[name], value, rtol=1e-4, atol=1e-5)
+
+
 def test_a_node_that_is_down(nodes: Nodes, model: Path, tmp_path: Path, capfd: Capture) -> None:
     text = nodes.topology(tmp_path / "t.toml").read_text()
     text = text.replace(nodes.server.address, "127.0.0.1:9")
@@ -206,6 +236,26 @@ def test_credentials_are_explained(tmp_path: Path, capfd: Capture) -> None:
     assert done.code == 2 and "--force" in done.err
 
 
+def test_ctrl_c_ends_the_measurement_on_the_node_too(nodes: Nodes, tmp_path: Path) -> None:
+    model, topology = small_model(tmp_path / "m.onnx"), nodes.topology(tmp_path / "t.toml")
+    process = subprocess.Popen(
+        [sys.executable, "-m", "partc.cli", "profile", model, "--host", "camera", "-t", topology,
+         "--no-store", "--credentials", nodes.credentials],
+        stderr=subprocess.PIPE, text=True, env={**os.environ},
+    )  # fmt: skip
+    with AgentClient(nodes.camera.address, Credentials.load(nodes.credentials)) as client:
+        end_s = time.monotonic() + 90
+        while "profiling" not in client.describe().measuring:
+            assert time.monotonic() < end_s and process.poll() is None
+            time.sleep(0.01)
+        process.send_signal(signal.SIGINT)
+        _, err = process.communicate(timeout=60)
+        assert process.returncode == 130 and "interrupted" in err and "Traceback" not in err
+        while client.describe().measuring:
+            assert time.monotonic() < end_s
+            time.sleep(0.05)
+
+
 def test_what_was_measured_before_a_node_died_is_kept(
     nodes: Nodes, tmp_path: Path, capfd: Capture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -225,7 +275,8 @@ def test_what_was_measured_before_a_node_died_is_kept(
         with AgentClient(fragile.address, Credentials.load(nodes.credentials)) as client:
             end_s = time.monotonic() + 90
             while "profiling" not in client.describe().measuring:
-                assert time.monotonic() < end_s and process.poll() is None
+                assert process.poll() is None, process.communicate()[1]
+                assert time.monotonic() < end_s
                 time.sleep(0.01)
         fragile.send(signal.SIGKILL)
         _, err = process.communicate(timeout=60)

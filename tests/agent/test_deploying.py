@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import onnx
 import pytest
 
 from partc.agent.deploy import agents_of, deploy
@@ -21,9 +22,12 @@ from partc.bundle.manifest import MANIFEST_NAME
 from partc.bundle.reader import Bundle
 from partc.errors import IntegrityError, TargetError, UsageError
 from partc.runtime.device import Answer, Deployment, open_bundle
+from partc.targets.protocol import RunSettings, Sampling
 from tests.agent.support import AgentProcess
 from tests.runtime import plans
 from tests.runtime.handmade import write_bundle
+
+QUICK = Sampling(repeats=5, budget_s=1.0, pause_s=0.0)
 
 
 @pytest.fixture
@@ -141,11 +145,27 @@ def test_nothing_is_measured_while_requests_are_served(agent: AgentProcess, bund
 
     deploy(bundle, {"server": agent.address}, None)
     with device(bundle, agent.address) as opened, AgentClient(agent.address, None) as client:
+        meter = AgentMeter(client, "onnxruntime")
+        model, feeds = tiny_model()
         answer(opened)
         with pytest.raises(AgentBusyError, match="is busy serving requests"):
-            AgentMeter(client, "onnxruntime").detect()
+            meter.run_times(model, feeds, RunSettings(), QUICK)
+        # What takes no times disturbs nothing.
+        assert meter.detect().available and meter.unsupported(model) == {}
         time.sleep(2.5)
-        assert AgentMeter(client, "onnxruntime").detect().available
+        assert meter.run_times(model, feeds, RunSettings(), QUICK)
+
+
+def tiny_model() -> tuple[onnx.ModelProto, dict[str, Any]]:
+    info = onnx.helper.make_tensor_value_info
+    graph = onnx.helper.make_graph(
+        [onnx.helper.make_node("Neg", ["x"], ["y"], name="n")], "g",
+        [info("x", onnx.TensorProto.FLOAT, [1])], [info("y", onnx.TensorProto.FLOAT, [1])],
+    )  # fmt: skip
+    model = onnx.helper.make_model(
+        graph, opset_imports=[onnx.helper.make_opsetid("", 17)], ir_version=8
+    )
+    return model, {"x": np.zeros(1, np.float32)}
 
 
 def manifest_text(bundle: Bundle, change: Callable[[dict[str, Any]], None] = lambda m: None) -> str:
