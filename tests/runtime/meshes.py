@@ -110,6 +110,24 @@ def forwarded(**settings: Any) -> Drawing:
     return mesh(pieces, ["camera", "one", "two", "three"], pairs, **settings)
 
 
+def behind_gateways(**settings: Any) -> Drawing:
+    """Two gateways, and behind each a host that exchanges with the one behind the other: y = 30 x.
+
+    The calls of the two sides must be told apart finely, or they wait for each other.
+    """
+    pairs = (("root", "g1"), ("root", "g2"), ("g1", "c1"), ("g2", "c2"), ("c1", "c2"))
+    pieces = (
+        scaling("e1", "g1", "x", 2.0, "p"),
+        scaling("e2", "g2", "x", 3.0, "q"),
+        scaling("a1", "c1", "p", 2.0, "r"),
+        scaling("b1", "c2", "q", 2.0, "s"),
+        scaling("b0", "c2", "r", 3.0, "u"),
+        scaling("a0", "c1", "s", 3.0, "v"),
+        adding("z", "root", "u", "v", "y"),
+    )
+    return mesh(pieces, ["root", "g1", "g2", "c1", "c2"], pairs, **settings)
+
+
 @st.composite
 def random_pieces(draw: st.DrawFn, hosts: Sequence[str]) -> tuple[tuple[Piece, ...], float]:
     """Segments anywhere, and what the output is times the input."""

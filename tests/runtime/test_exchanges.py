@@ -31,6 +31,7 @@ PLANS = {
     "exchange": (meshes.exchange, 4 * 3**3),
     "pipeline": (meshes.pipeline, 30),
     "forwarded": (meshes.forwarded, 44),
+    "behind gateways": (meshes.behind_gateways, 30),
 }
 
 
@@ -135,6 +136,17 @@ def test_a_host_that_is_down(name: str, host: str, tmp_path: Path) -> None:
     wait_until(lambda: not any(h.held.calls_under_way for h in network.hosts.values()))
     again = ask(network, factor, 1)
     assert again.finished_locally
+
+
+@pytest.mark.parametrize("host", ["g1", "g2", "c1", "c2"])
+@pytest.mark.parametrize("fault", ["down", "silent"])
+def test_gateways_and_what_is_behind_them(fault: str, host: str, tmp_path: Path) -> None:
+    """A gateway has not all that it takes to replace a host that another sends tensors."""
+    network = MemoryNetwork(write_bundle(tmp_path, meshes.behind_gateways()), deadline_s=1.0)
+    getattr(network, fault).add(host)
+    answer = ask(network, 30)
+    assert answer.finished_locally
+    assert ask(network, 30, 1).finished_locally
 
 
 @pytest.mark.parametrize("host", ["left", "right"])

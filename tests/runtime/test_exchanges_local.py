@@ -72,7 +72,7 @@ def test_many_requests_at_once(tmp_path: Path) -> None:
     assert not failed
 
 
-@pytest.mark.parametrize("host", ["left", "right"])
+@pytest.mark.parametrize("host", ["left", pytest.param("right", marks=pytest.mark.slow)])
 def test_a_server_killed_in_the_middle_of_an_exchange(host: str, tmp_path: Path) -> None:
     with LocalDeployment(write_bundle(tmp_path, slow()), deadline_s=60) as local:
         with during_request(local, 324) as answers:
@@ -86,7 +86,7 @@ def test_a_server_killed_in_the_middle_of_an_exchange(host: str, tmp_path: Path)
         wait_until_used(local, 324, host)
 
 
-@pytest.mark.parametrize("host", ["left", "right"])
+@pytest.mark.parametrize("host", [pytest.param("left", marks=pytest.mark.slow), "right"])
 def test_a_server_frozen_in_the_middle_of_an_exchange(host: str, tmp_path: Path) -> None:
     with LocalDeployment(write_bundle(tmp_path, slow()), deadline_s=8) as local:
         with during_request(local, 324) as answers:
