@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import queue
+import socket
 import threading
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -33,7 +34,7 @@ from partc.agent.messages import (
 )
 from partc.agent.wire.service import SERVICE
 from partc.errors import RequestError, TargetError, UsageError
-from partc.ir.address import is_loopback
+from partc.ir.address import is_loopback, split_address
 from partc.runtime.credentials import Credentials
 from partc.runtime.wire.security import open_channel, why_unreachable
 
@@ -50,6 +51,10 @@ Source = bytes | Path
 
 class AgentBusyError(TargetError):
     """The agent does something that must not be disturbed."""
+
+
+class _UnreachableError(TargetError):
+    pass
 
 
 class AgentClient:
@@ -83,7 +88,13 @@ class AgentClient:
         Raises:
             TargetError: it cannot be reached, or is of another version.
         """
-        found = self._ask("Describe", Empty(), NodeDescription, wait_for_ready=False)
+        try:
+            found = self._ask("Describe", Empty(), NodeDescription, wait_for_ready=False)
+        except _UnreachableError:
+            if not self._listens():
+                raise
+            # On a busy machine the first handshake may take longer than gRPC allows it.
+            found = self._ask("Describe", Empty(), NodeDescription, timeout_s=CONNECT_S)
         if found.protocol != PROTOCOL:
             raise TargetError(
                 f"{self.name} is of partc {printable(found.partc_version, 40)}, which this one "
@@ -154,12 +165,17 @@ class AgentClient:
         self._channel.close()
 
     def _ask(
-        self, method: str, message: Message, kind: type[Answer], wait_for_ready: bool = True
+        self,
+        method: str,
+        message: Message,
+        kind: type[Answer],
+        wait_for_ready: bool = True,
+        timeout_s: float = ANSWER_S,
     ) -> Answer:
         call = self._channel.unary_unary(f"/{SERVICE}/{method}")
         future = call.future(
             message.to_bytes(),
-            timeout=ANSWER_S,
+            timeout=timeout_s,
             wait_for_ready=wait_for_ready,
         )
         try:
@@ -220,7 +236,7 @@ class AgentClient:
                 return TargetError(f"{self.name} cannot be asked: {why}", host=self.host or None)
             if method in ("Measure", "Prepare", "MeasureLink"):
                 return self._ended(method)
-            return TargetError(
+            return _UnreachableError(
                 f"{self.name} cannot be reached; start it there with partc agent --listen ADDRESS",
                 host=self.host or None,
             )
@@ -230,9 +246,7 @@ class AgentClient:
                 host=self.host or None,
             )
         if code is grpc.StatusCode.DEADLINE_EXCEEDED:
-            return TargetError(
-                f"{self.name} did not answer in {ANSWER_S:.0f} s", host=self.host or None
-            )
+            return TargetError(f"{self.name} did not answer in time", host=self.host or None)
         return TargetError(f"{self.name}: {details}", host=self.host or None)
 
     def _ended(self, method: str) -> TargetError:
@@ -242,6 +256,13 @@ class AgentClient:
             "measured before is kept",
             host=self.host or None,
         )
+
+    def _listens(self) -> bool:
+        try:
+            with socket.create_connection(split_address(self.address), CONNECT_S):
+                return True
+        except OSError:
+            return False
 
     def _nonsense(self, what: str) -> TargetError:
         return TargetError(
