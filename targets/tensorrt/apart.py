@@ -18,6 +18,13 @@ from partc.targets.tensorrt.flavour import Library
 Progress = Callable[[str, float | None], None]
 
 _LONGEST_COMPLAINT = 300
+# The same memory layout each time (see the worker): sets of text in one order, and large blocks
+# from the heap and not from wherever the kernel has room.
+_SAME_LAYOUT = {
+    "PYTHONHASHSEED": "0",
+    "MALLOC_MMAP_THRESHOLD_": str(1 << 30),
+    "MALLOC_TRIM_THRESHOLD_": str(1 << 32),
+}
 
 
 def ask(
@@ -50,8 +57,7 @@ def ask(
         stderr=subprocess.PIPE,
         text=True,
         errors="replace",
-        # Sets of text in another order would lay memory out in another way; see the worker.
-        env={**os.environ, "PYTHONHASHSEED": "0"},
+        env={**os.environ, **_SAME_LAYOUT},
     )
     late = threading.Event()
 

@@ -59,6 +59,11 @@ def refused_nodes(library: Library, path: Path) -> dict[str, str]:
     return {name: reason for name, reason in refused.items() if name}
 
 
+def foreign_types(model: onnx.ModelProto, title: str) -> Iterator[tuple[str, str]]:
+    """Nodes that read or write what an engine would compute in another type, and why."""
+    return _Graph(model).of_foreign_types(title)
+
+
 def _asked(trt: Any, model: onnx.ModelProto, path: str, title: str) -> tuple[dict[int, str], bool]:
     """Node index -> why it is refused; and whether the whole is accepted."""
     logger = make_logger(trt)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import onnx
 import pytest
 
+from partc.targets.tensorrt.known_ops import WITHOUT_IMPLEMENTATION
 from partc.targets.tensorrt_rtx import BACKEND
 from tests.support.engines import needs_builder
 
@@ -68,3 +69,13 @@ def test_a_body_counts_for_the_op_around_it() -> None:
 def test_asking_twice_gives_the_same() -> None:
     model = parsed("g (float[2,3,3] x) => (float[2] y) {y = Det(x)}")
     assert BACKEND.unsupported(model) == BACKEND.unsupported(model)
+
+
+def test_the_list_for_machines_without_a_parser_is_this_parsers() -> None:
+    trt = pytest.importorskip("tensorrt_rtx")
+    logger = trt.Logger(trt.Logger.ERROR)
+    builder = trt.Builder(logger)
+    parser = trt.OnnxParser(builder.create_network(1), logger)
+    standard = {each.name for each in onnx.defs.get_all_schemas() if each.domain == ""}
+    refused = {name for name in standard if not parser.supports_operator(name)}
+    assert refused == WITHOUT_IMPLEMENTATION & standard

@@ -1,0 +1,56 @@
+"""Standard ops that no engine holds, for machines where no parser can be asked.
+
+Those of which TensorRT-RTX 1.7.1's ``OnnxParser.supports_operator`` says no; a test compares the
+list with the parser that is installed.
+"""
+
+WITHOUT_IMPLEMENTATION = frozenset(
+    [
+        "AffineGrid",
+        "Bernoulli",
+        "BitCast",
+        "BitShift",
+        "BitwiseAnd",
+        "BitwiseNot",
+        "BitwiseOr",
+        "BitwiseXor",
+        "CenterCropPad",
+        "Col2Im",
+        "Compress",
+        "ConcatFromSequence",
+        "ConvInteger",
+        "CumProd",
+        "DFT",
+        "DeformConv",
+        "Det",
+        "DynamicQuantizeLinear",
+        "ImageDecoder",
+        "MatMulInteger",
+        "MaxRoiPool",
+        "MaxUnpool",
+        "MelWeightMatrix",
+        "Multinomial",
+        "NegativeLogLikelihoodLoss",
+        "Optional",
+        "OptionalGetElement",
+        "OptionalHasElement",
+        "QLinearConv",
+        "QLinearMatMul",
+        "RegexFullMatch",
+        "SequenceAt",
+        "SequenceConstruct",
+        "SequenceEmpty",
+        "SequenceErase",
+        "SequenceInsert",
+        "SequenceLength",
+        "SequenceMap",
+        "SoftmaxCrossEntropyLoss",
+        "SplitToSequence",
+        "StringConcat",
+        "StringNormalizer",
+        "StringSplit",
+        "SwiGLU",
+        "TfIdfVectorizer",
+        "Unique",
+    ]
+)
