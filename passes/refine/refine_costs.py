@@ -204,7 +204,7 @@ class _Loop:
             f", best {self._best_s() * 1e3:.2f} ms" if self.tried else ""
         )
         program = replace(self.program, costs=costs, notices=notices)
-        return PassResult(program, bool(self.rounds), (said,))
+        return PassResult(program, True, (said,))
 
     def _best_s(self) -> float:
         return min(self.tried.values())
