@@ -16,8 +16,9 @@ from partc.passes.tiling.geometry import Sliding
 
 Span = tuple[int, int]
 
-# Carried rows that would make a tile's ops compute more than this beside what is needed are cut.
-MOST_EXTRA = 0.3
+# Carried rows that would make a tile's ops compute more than this beside what is needed are cut:
+# past it a Slice is cheaper (benchmarks/tile_margins.py).
+MOST_EXTRA = 0.05
 
 
 @dataclass(frozen=True)
