@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from markupsafe import Markup
 
+from partc.bundle.manifest import StrategyEntry
 from partc.report.axes import decade_ticks, grid, round_steps, set_ticks, size_ticks
 from partc.report.canvas import figure, plain_axes, to_svg
 from partc.report.facts import OPTIMAL, Facts
@@ -22,6 +23,8 @@ if TYPE_CHECKING:
 WIDE, NARROW = 1000, 348
 _NAME_LIMIT = 26
 _LONGEST_BAR = 8
+_BAR_HEIGHT = 0.36
+_SIDE_BY_SIDE = 1.02
 
 
 def both_widths(draw: Callable[[Facts, int, str], Markup], facts: Facts) -> Markup:
@@ -149,28 +152,60 @@ def strategy_times(facts: Facts, width: int, css_class: str) -> Markup:
                 textcoords="offset points",
                 weight=weight,
             )
-            start = 0.0
-            parts = [
-                (seconds, style(i).variable, "", host)
-                for i, host in enumerate(facts.hosts)
-                if (seconds := strategy.compute_s.get(host, 0.0)) > 0
-            ]
-            first_is_root = bool(parts) and parts[0][3] == facts.hosts[0]
-            if strategy.transfer_s > 0:
-                parts.insert(first_is_root, (strategy.transfer_s, "--wire", "/////", "transfer"))
-            for seconds, variable, hatch, _ in parts:
+            for bar in _bars(facts, strategy):
                 axes.barh(
-                    at + 0.2,
-                    seconds,
-                    left=start,
-                    height=0.36,
-                    facecolor="none" if hatch else placeholder(variable),
-                    edgecolor=placeholder(variable if hatch else "--surface"),
-                    hatch=hatch,
+                    at + bar.centre,
+                    bar.seconds,
+                    left=bar.start_s,
+                    height=bar.height,
+                    facecolor="none" if bar.hatch else placeholder(bar.variable),
+                    edgecolor=placeholder(bar.variable if bar.hatch else "--surface"),
+                    hatch=bar.hatch,
                     linewidth=1,
                 )
-                start += seconds
         return to_svg(drawn, title=_strategies_title(facts), css_class=css_class)
+
+
+@dataclass(frozen=True)
+class _Bar:
+    """A part of a strategy's time; ``centre`` and ``height`` in rows of the chart."""
+
+    start_s: float
+    seconds: float
+    variable: str
+    hatch: str
+    centre: float
+    height: float
+
+
+def is_side_by_side(strategy: StrategyEntry) -> bool:
+    """Whether hosts work at the same time, so that their times add up to more than it takes."""
+    total_s = sum(strategy.compute_s.values()) + strategy.transfer_s
+    return total_s > strategy.predicted_s * _SIDE_BY_SIDE
+
+
+def _bars(facts: Facts, strategy: StrategyEntry) -> list[_Bar]:
+    """One after the other; those of hosts that work side by side below each other."""
+    parts = [
+        (seconds, style(i).variable, "", host)
+        for i, host in enumerate(facts.hosts)
+        if (seconds := strategy.compute_s.get(host, 0.0)) > 0
+    ]
+    first_is_root = bool(parts) and parts[0][3] == facts.hosts[0]
+    below = len(parts) + 1 if is_side_by_side(strategy) else 1
+    if strategy.transfer_s > 0:
+        place = len(parts) if below > 1 else int(first_is_root)
+        parts.insert(place, (strategy.transfer_s, "--wire", "/////", "transfer"))
+    height = _BAR_HEIGHT / below
+    bars: list[_Bar] = []
+    start_s = 0.0
+    for place, (seconds, variable, hatch, _) in enumerate(parts):
+        line = place % below
+        centre = 0.2 - _BAR_HEIGHT / 2 + (line + 0.5) * height
+        bars.append(_Bar(start_s, seconds, variable, hatch, centre, height))
+        if below == 1:
+            start_s += seconds
+    return bars
 
 
 def _bar_limit(facts: Facts) -> float:

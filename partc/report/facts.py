@@ -19,6 +19,7 @@ from partc.ir.tensor import element_bits
 from partc.report.units import bandwidth, count, duration, error, percent, size
 
 OPTIMAL = "optimal"
+_TILE_CHOICES = ("tiles", "no tiles")
 
 PROVENANCE_MEANING = {
     "measured": "timed on this hardware",
@@ -105,6 +106,11 @@ class Facts:
         return len(self.used_hosts) > 1
 
     @cached_property
+    def is_away(self) -> bool:
+        """Whether the plan computes on a host that is not the root."""
+        return self.used_hosts != (self.manifest.root,)
+
+    @cached_property
     def declared_mbit_s(self) -> tuple[float, ...]:
         """The distinct bandwidths of the declared links, away from the root."""
         values = []
@@ -165,6 +171,8 @@ def break_even_sentence(facts: Facts) -> str | None:
     if verdict is None or not verdict.bandwidths_examined:
         return None
     if verdict.break_even_mbit_s is None:
+        if facts.is_away or verdict.choice in _TILE_CHOICES:
+            return None  # what was examined are links between servers, or nothing
         return f"No bandwidth that was examined makes leaving {facts.manifest.root} pay."
     at = bandwidth(verdict.break_even_mbit_s)
     text = f"Using another host pays from {at} on."

@@ -211,8 +211,10 @@ class _Drawing:
 
 
 def _fitting(name: str, limit: int) -> str:
-    # Where only a part fits, the last component tells blocks of one module apart.
-    return shortened(name if len(name) <= limit else re.split(r"[/.:]", name)[-1] or name, limit)
+    # Where only a part fits, the last component tells blocks of one module apart; the rows of a
+    # tile, as in "Slice_t[0:9]@left", are no components.
+    short = re.split(r"[/.:](?![^\[\]]*\])", name)[-1]
+    return shortened(name if len(name) <= limit else short or name, limit)
 
 
 def _curve(x1: float, y1: float, x2: float, y2: float) -> str:

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
 
 from markupsafe import Markup
 
-from partc.bundle.manifest import CallEntry, SegmentEntry
-from partc.report.facts import Cut, Facts
+from partc.bundle.manifest import SegmentEntry
+from partc.report.facts import Facts
 from partc.report.names import shortened
 from partc.report.palette import HOST_STYLES
+from partc.report.schedule import Move, Run, schedule
 from partc.report.units import count, duration, size
 
 _WIDTH = 344
@@ -18,29 +18,17 @@ _HEAD = 34
 _BOX_HEIGHT = 40
 _ARROW_HEIGHT = 46
 _CORNERS = (3, 12)
-
-
-@dataclass(frozen=True)
-class _Run:
-    segment: SegmentEntry
-
-
-@dataclass(frozen=True)
-class _Move:
-    sender: str
-    receiver: str
-    cuts: tuple[Cut, ...]
+_TALL = 1600
 
 
 def journey(facts: Facts) -> Markup:
     """The diagram as an SVG element."""
-    events = list(_events(facts))
+    rows = list(_rows(schedule(facts)))
+    events = [event for row in rows for event in row]
     lane = {host: place for place, host in enumerate(_lanes(facts, events))}
     width = _WIDTH / len(lane)
     center = {host: width * (place + 0.5) for host, place in lane.items()}
-    height = _HEAD + sum(
-        _BOX_HEIGHT + 10 if isinstance(event, _Run) else _ARROW_HEIGHT for event in events
-    )
+    height = _HEAD + sum(_height(row) for row in rows)
     parts = [
         Markup('<svg class="journey" viewBox="0 0 {} {}" role="img" aria-label="{}">').format(
             _WIDTH, height + 6, _spoken(events)
@@ -55,47 +43,53 @@ def journey(facts: Facts) -> Markup:
             ).format(x, _HEAD - 6, height + 4, slot, shortened(host, int(width / 8)))
         )
     y = float(_HEAD)
-    for event in events:
-        if isinstance(event, _Run):
-            slot = facts.hosts.index(event.segment.host) % HOST_STYLES
-            parts.append(_box(event.segment, center[event.segment.host], y, width, slot))
-            y += _BOX_HEIGHT + 10
-        else:
-            parts.append(_arrow(event, center[event.sender], center[event.receiver], y))
-            y += _ARROW_HEIGHT
+    for row in rows:
+        for event in row:
+            if isinstance(event, Run):
+                slot = facts.hosts.index(event.segment.host) % HOST_STYLES
+                parts.append(_box(event.segment, center[event.segment.host], y, width, slot))
+            else:
+                parts.append(_arrow(event, center[event.sender], center[event.receiver], y))
+        y += _height(row)
     return Markup("").join([*parts, Markup("</svg>")])
 
 
-def _events(facts: Facts) -> Iterator[_Run | _Move]:
-    calls = {call.id: call for call in facts.manifest.plan.calls}
-
-    def walk(call: CallEntry) -> Iterator[_Run | _Move]:
-        if call.caller is not None:
-            yield from _move(facts, call.caller, call.host, call.inputs)
-        for step in call.steps:
-            if step.run is not None:
-                yield _Run(facts.manifest.segment(step.run))
-            elif step.call is not None:
-                yield from walk(calls[step.call])
-            elif step.push is not None:
-                yield from _move(facts, call.host, step.push.peer, step.push.tensors)
-        if call.caller is not None:
-            yield from _move(facts, call.host, call.caller, call.outputs)
-
-    yield from walk(facts.manifest.plan.calls[0])
+def is_tall(facts: Facts) -> bool:
+    """Whether the diagram is so long that the page scrolls it."""
+    return sum(_height(row) for row in _rows(schedule(facts))) > _TALL
 
 
-def _move(facts: Facts, sender: str, receiver: str, tensors: list[str]) -> Iterator[_Move]:
-    cuts = [facts.cut_of[t, receiver] for t in tensors if (t, receiver) in facts.cut_of]
-    moved = tuple(cut for cut in cuts if cut.transfer.sender == sender)
-    if moved:
-        yield _Move(sender, receiver, moved)
+def _rows(events: Sequence[Run | Move]) -> Iterator[list[Run | Move]]:
+    """What is drawn at one height: segments that hosts run at the same time, or one message."""
+    row: list[Run | Move] = []
+    for event in events:
+        if row and not _fits(row, event):
+            yield row
+            row = []
+        row.append(event)
+    if row:
+        yield row
 
 
-def _lanes(facts: Facts, events: list[_Run | _Move]) -> list[str]:
+def _fits(row: Sequence[Run | Move], event: Run | Move) -> bool:
+    if isinstance(event, Move):
+        return False
+    for other in row:
+        if isinstance(other, Move) or other.segment.host == event.segment.host:
+            return False
+        if not event.start_s < other.end_s:
+            return False
+    return True
+
+
+def _height(row: Sequence[Run | Move]) -> int:
+    return _BOX_HEIGHT + 10 if isinstance(row[0], Run) else _ARROW_HEIGHT
+
+
+def _lanes(facts: Facts, events: Sequence[Run | Move]) -> list[str]:
     busy = {facts.manifest.root}
     for event in events:
-        busy |= {event.segment.host} if isinstance(event, _Run) else {event.sender, event.receiver}
+        busy |= {event.segment.host} if isinstance(event, Run) else {event.sender, event.receiver}
     return [host for host in facts.hosts if host in busy]
 
 
@@ -121,10 +115,10 @@ def _box(segment: SegmentEntry, x: float, y: float, lane_width: float, slot: int
     )
 
 
-def _arrow(move: _Move, start: float, end: float, y: float) -> Markup:
+def _arrow(move: Move, start: float, end: float, y: float) -> Markup:
     line = y + 26
     tip = 7 if end > start else -7
-    text = f"{size(sum(c.transfer.bytes for c in move.cuts))}, {duration(_seconds(move))}"
+    text = f"{size(sum(c.transfer.bytes for c in move.cuts))}, {duration(move.seconds)}"
     which = " ".join(str(c.number) for c in move.cuts[:6]) + ("…" if len(move.cuts) > 6 else "")
     return Markup(
         '<g class="arrow"><title>{}</title><path d="M{:.0f} {:.0f}H{:.0f}m{} -4l{} 4l{} 4"/>'
@@ -147,14 +141,10 @@ def _arrow(move: _Move, start: float, end: float, y: float) -> Markup:
     )
 
 
-def _seconds(move: _Move) -> float:
-    return sum(cut.transfer.predicted_s for cut in move.cuts)
-
-
-def _spoken(events: list[_Run | _Move]) -> str:
+def _spoken(events: Sequence[Run | Move]) -> str:
     said = []
     for event in events[:40]:
-        if isinstance(event, _Run):
+        if isinstance(event, Run):
             said.append(f"{event.segment.host} runs {event.segment.id}")
         else:
             total = size(sum(c.transfer.bytes for c in event.cuts))

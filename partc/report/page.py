@@ -10,10 +10,10 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined, Template
 from markupsafe import Markup
 
 from partc.bundle.manifest import Manifest
-from partc.report import charts, facts, names, trade_offs, units
+from partc.report import charts, facts, names, tile_rows, trade_offs, units
 from partc.report.facts import OPTIMAL, Facts, facts_of
 from partc.report.graph import graph_strips
-from partc.report.journey import journey
+from partc.report.journey import is_tall, journey
 from partc.report.palette import style
 
 _TEMPLATE = "report.html.jinja"
@@ -32,6 +32,7 @@ def render_report(manifest: Manifest, *, reads: Mapping[str, Collection[str]] | 
         m=manifest,
         facts=facts,
         trade_offs=trade_offs,
+        tile_rows=tile_rows,
         tiles=_tiles(found),
         host_slot={host: style(i).variable[-1] for i, host in enumerate(found.hosts)},
         sizes_chart=charts.both_widths(charts.tensor_sizes, found),
@@ -39,11 +40,14 @@ def render_report(manifest: Manifest, *, reads: Mapping[str, Collection[str]] | 
         bandwidth_chart=_bandwidth_chart(found),
         bandwidth_key=_bandwidth_key(found),
         bandwidth_has_optimum=any(OPTIMAL in p.predicted_s for p in manifest.sweep),
+        rows_chart=_rows_chart(found),
         pareto_chart=_pareto_chart(found),
         rule_map=_rule_map(found),
         rulers=trade_offs.ruling_plans(found),
         strips=graph_strips(found),
         journey=journey(found),
+        journey_is_tall=is_tall(found),
+        side_by_side=any(charts.is_side_by_side(s) for s in manifest.strategies),
     )
 
 
@@ -84,6 +88,11 @@ def _tiles(found: Facts) -> list[tuple[str, str, str]]:
     if (sentence := facts.break_even_sentence(found)) is not None and manifest.verdict is not None:
         at = manifest.verdict.break_even_mbit_s
         tiles.append(("Break-even", units.bandwidth(at) if at is not None else "none", sentence))
+    if (tiling := manifest.tiling) is not None:
+        shared = units.count(sum(len(group.blocks) for group in tiling.groups), "block")
+        about = f"of the work of {shared} on {facts.joined(tile_rows.tile_hosts(found, tiling))}; "
+        about += f"{units.size(tiling.halo_bytes)} of halos sent"
+        tiles.append(("Done twice", units.percent(tiling.done_twice), about))
     is_proven = proof.status == "optimal"
     tiles.append(("Proof", "optimal" if is_proven else proof.status, facts.proof_sentence(found)))
     largest = manifest.verified.max_abs_error
@@ -96,6 +105,12 @@ def _bandwidth_chart(found: Facts) -> Markup | None:
     if len(found.manifest.sweep) < 2:
         return None
     return charts.both_widths(charts.over_bandwidth, found)
+
+
+def _rows_chart(found: Facts) -> Markup | None:
+    if found.manifest.tiling is None:
+        return None
+    return charts.both_widths(tile_rows.tile_rows, found)
 
 
 def _pareto_chart(found: Facts) -> Markup | None:

@@ -14,6 +14,7 @@ from partc.bundle.manifest import Manifest
 from partc.report import facts
 from partc.report.facts import Facts, facts_of
 from partc.report.names import shortened, visible
+from partc.report.tile_rows import tiling_sentence
 from partc.report.units import bandwidth, count, duration, size
 
 _NAME_LIMIT = 48
@@ -158,6 +159,8 @@ def _print_outcome(console: Console, found: Facts) -> None:
         at = verdict.break_even_mbit_s
         if at is None or bandwidth(at) not in said:
             say(console, more)
+    if (shared := tiling_sentence(found)) is not None:
+        say(console, shared)
     say(console, facts.proof_sentence(found))
     if (beside := facts.simulation_sentence(found)) is not None:
         say(console, beside)

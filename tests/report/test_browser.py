@@ -3,15 +3,29 @@ from __future__ import annotations
 import re
 import shutil
 import subprocess
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
+from partc.bundle.manifest import Manifest
 from partc.report import render_report
 from tests.report import sample
+from tests.support.tiled_bundles import two_groups
 
 CHROMIUM = next((p for n in ("chromium", "google-chrome") if (p := shutil.which(n))), None)
-SAMPLES = {"chain": sample.chain, "branching": sample.branching, "hostile": sample.hostile}
+
+
+def tiled() -> tuple[Manifest, sample.Reads | None]:
+    return two_groups(), None
+
+
+SAMPLES: dict[str, Callable[[], tuple[Manifest, sample.Reads | None]]] = {
+    "chain": sample.chain,
+    "branching": sample.branching,
+    "hostile": sample.hostile,
+    "tiled": tiled,
+}
 
 FLAGS = [
     "--headless",
