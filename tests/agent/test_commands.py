@@ -169,8 +169,14 @@ def test_a_bundle_is_opened_with_a_folder_of_credentials(
     import partc as library
 
     bundle, topology = tmp_path / "b", nodes.topology(tmp_path / "t.toml")
-    options = {"use_store": False, "refine_budget_s": 0.0, "credentials": nodes.credentials}
-    library.compile(model, library.Topology.load(topology), output=bundle, **options)
+    library.compile(
+        model,
+        library.Topology.load(topology),
+        output=bundle,
+        use_store=False,
+        refine_budget_s=0.0,
+        credentials=nodes.credentials,
+    )
     assert partc(capfd, "deploy", bundle, "--credentials", nodes.credentials).code == 0
     with library.open_bundle(bundle, credentials=str(nodes.credentials)) as device:
         feeds, golden = device.bundle.golden()
