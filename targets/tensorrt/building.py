@@ -22,7 +22,7 @@ def build_engine(
     capability: str | None,
     timing_cache: bytes,
     detailed: bool,
-    progress: Progress,
+    progress: Progress | None,
 ) -> tuple[bytes, bytes]:
     """The engine and the timing cache after it.
 
@@ -55,7 +55,8 @@ def build_engine(
         config.add_optimization_profile(_profile(library, builder, network, recipe))
     if library.flavour == "tensorrt":
         config.set_timing_cache(config.create_timing_cache(timing_cache), ignore_mismatch=False)
-    config.progress_monitor = _monitor(trt, progress)
+    if progress is not None:
+        config.progress_monitor = _monitor(trt, progress)
     plan = builder.build_serialized_network(network, config)
     if plan is None:
         raise TargetError(f"{library.title} cannot build the segment: {sentence(logger.errors)}")

@@ -65,11 +65,11 @@ def build(library: Library, job: dict[str, Any], say: Say) -> dict[str, Any]:
     """Write the engine, and the timing cache that it leaves."""
     from partc.targets.tensorrt.building import build_engine
 
-    if library.capabilities and hasattr(os, "sched_setaffinity"):
-        # It is built for a GPU that is not asked, so nothing is timed; and threads that ran side
-        # by side would lay memory out in another way each time.
-        os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
     cache = Path(job["timing_cache"]) if job["timing_cache"] else None
+
+    def tell(phase: str, fraction: float | None) -> None:
+        say({"phase": phase, "fraction": fraction})
+
     engine, timings = build_engine(
         library,
         Path(job["model"]),
@@ -77,7 +77,8 @@ def build(library: Library, job: dict[str, Any], say: Say) -> dict[str, Any]:
         capability=job["capability"],
         timing_cache=cache.read_bytes() if cache is not None and cache.exists() else b"",
         detailed=job["detailed"],
-        progress=lambda phase, fraction: say({"phase": phase, "fraction": fraction}),
+        # Where no GPU is timed a build takes seconds, and telling of it would change its threads.
+        progress=None if library.capabilities else tell,
     )
     with os.fdopen(job["output"], "wb") as file:
         file.write(engine)
@@ -87,7 +88,7 @@ def build(library: Library, job: dict[str, Any], say: Say) -> dict[str, Any]:
     return {"size_bytes": len(engine)}
 
 
-def _same_addresses() -> None:
+def _same_addresses(library: Library) -> None:
     """Start this process again with memory where it was the last time.
 
     TensorRT-RTX orders and numbers parts of an engine by where they happened to lie: without this,
@@ -103,12 +104,17 @@ def _same_addresses() -> None:
     if libc.personality(ctypes.c_ulong(current | _NO_RANDOM_ADDRESSES)) < 0:
         return
     os.environ[_RESTARTED] = "1"
+    if library.capabilities:
+        # It builds for a GPU that it does not ask, so nothing is timed; and threads that ran side
+        # by side would lay memory out in another way each time.
+        os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
     os.execv(sys.executable, [sys.executable, "-P", "-m", __spec__.name, *sys.argv[1:]])
 
 
 def main() -> int:
     """Do one job."""
-    _same_addresses()
+    library = LIBRARIES[sys.argv[1]]
+    _same_addresses(library)
     # Libraries print to standard output; the answers go where it was.
     answers = os.fdopen(os.dup(1), "w", encoding="utf-8")
     os.dup2(2, 1)
@@ -117,7 +123,6 @@ def main() -> int:
         answers.write(json.dumps(answer) + "\n")
         answers.flush()
 
-    library = LIBRARIES[sys.argv[1]]
     job = json.load(sys.stdin)
     try:
         if job["job"] == "build":
