@@ -20,6 +20,7 @@ from partc.report.units import bandwidth, count, duration, error, percent, size
 
 OPTIMAL = "optimal"
 _TILE_CHOICES = ("tiles", "no tiles")
+_SAME_TIME = 1.01
 
 PROVENANCE_MEANING = {
     "measured": "timed on this hardware",
@@ -187,6 +188,12 @@ def proof_sentence(facts: Facts) -> str:
     """What the certificate proves, in a sentence."""
     proof = facts.manifest.certificate
     if proof.status == "optimal":
+        if facts.manifest.tiling is not None and proof.predicted_s > proof.bound_s * _SAME_TIME:
+            return (
+                f"Proven optimal for the costs that it was planned with, {duration(proof.bound_s)} "
+                f"(gap {_gap(proof.gap)}); as it is deployed, it is predicted to take "
+                f"{duration(proof.predicted_s)}."
+            )
         text = "Proven optimal: no other placement is predicted to do better"
         return f"{text} (gap {_gap(proof.gap)})."
     return f"Not proven optimal: the solver ended with {proof.status!r}, gap {_gap(proof.gap)}."
@@ -210,12 +217,15 @@ def refinement_sentence(facts: Facts) -> str | None:
     found = facts.manifest.refinement
     if found is None or not found.rounds:
         return None
-    plans = count(len(found.rounds), "plan")
+    is_tiled = facts.manifest.tiling is not None
+    plans = count(len(found.rounds), "plan") + (" without tiles" if is_tiled else "")
     off = [abs(r.predicted_s / r.measured_s - 1) for r in found.rounds if r.measured_s > 0]
     text = (
         f"The segments of {plans} were measured; predictions were off by up to "
         f"{100 * max(off, default=0.0):.1f} % and were corrected. "
     )
+    if is_tiled:
+        return text.rstrip()
     if found.outcome == "settled":
         return text + "The chosen plan was measured, and no other is predicted to beat it."
     if found.outcome == "budget":

@@ -7,7 +7,6 @@ side by side.
 from __future__ import annotations
 
 import math
-import re
 from collections import defaultdict
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -18,7 +17,7 @@ from markupsafe import Markup
 
 from partc.report.facts import Cut, Facts
 from partc.report.layout import Edge, Layout, Measures, layered
-from partc.report.names import shortened
+from partc.report.names import fitting, shortened
 from partc.report.palette import HOST_STYLES
 from partc.report.units import duration, size
 
@@ -131,7 +130,7 @@ class _Drawing:
         host = self.host_index.get(vertex.host, 0) % HOST_STYLES
         prefix = "" if vertex.number is None else f"{vertex.number} "
         room = int((spot.width - 12) / _CHARACTER_WIDTH) - len(prefix)
-        label = prefix + _fitting(vertex.label, room) if room > 2 else prefix.strip()
+        label = prefix + fitting(vertex.label, room) if room > 2 else prefix.strip()
         return Markup(
             '<g class="box h{}{}"><title>{}</title>'
             '<rect x="{:.1f}" y="{:.1f}" width="{:.1f}" height="{}" rx="{}"/>'
@@ -208,13 +207,6 @@ class _Drawing:
             if low <= row + 1 < high and row + 1 < end:
                 y = tops[row + 1 - low]
                 yield f"M{x2:.0f} {y:.0f}v{_BOX_HEIGHT}"
-
-
-def _fitting(name: str, limit: int) -> str:
-    # Where only a part fits, the last component tells blocks of one module apart; the rows of a
-    # tile, as in "Slice_t[0:9]@left", are no components.
-    short = re.split(r"[/.:](?![^\[\]]*\])", name)[-1]
-    return shortened(name if len(name) <= limit else short or name, limit)
 
 
 def _curve(x1: float, y1: float, x2: float, y2: float) -> str:

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import re
 import unicodedata
 
 _INVISIBLE = frozenset({"Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"})
 _LAST_LATIN = 0x24F
+_LONGEST_COMPONENT = 256
+_SEPARATOR = re.compile(r"[/.:](?![^\[\]]*\])")  # not within the rows of "Slice_t[0:9]@left"
 
 
 def visible(name: str) -> str:
@@ -24,6 +27,14 @@ def shortened(name: str, limit: int) -> str:
         return name
     tail = (limit - 1) // 2
     return f"{name[: limit - 1 - tail]}…{name[len(name) - tail :]}"
+
+
+def fitting(name: str, limit: int) -> str:
+    """As `shortened`, of the last component where the whole does not fit: it tells the blocks of
+    one module apart."""
+    if len(name) > limit:
+        name = _SEPARATOR.split(name[-_LONGEST_COMPONENT:])[-1] or name
+    return shortened(name, limit)
 
 
 def chart_label(name: str, limit: int) -> str:

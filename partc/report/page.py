@@ -91,7 +91,8 @@ def _tiles(found: Facts) -> list[tuple[str, str, str]]:
     if (tiling := manifest.tiling) is not None:
         shared = units.count(sum(len(group.blocks) for group in tiling.groups), "block")
         about = f"of the work of {shared} on {facts.joined(tile_rows.tile_hosts(found, tiling))}; "
-        about += f"{units.size(tiling.halo_bytes)} of halos sent"
+        halos = f"{units.size(tiling.halo_bytes)} of halos" if tiling.halo_bytes else "no halos"
+        about += f"{halos} sent"
         tiles.append(("Done twice", units.percent(tiling.done_twice), about))
     is_proven = proof.status == "optimal"
     tiles.append(("Proof", "optimal" if is_proven else proof.status, facts.proof_sentence(found)))

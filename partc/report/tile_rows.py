@@ -18,7 +18,7 @@ from partc.bundle.tiling import (
 )
 from partc.report.charts import WIDE
 from partc.report.facts import Facts, joined
-from partc.report.names import shortened
+from partc.report.names import fitting, shortened
 from partc.report.palette import HOST_STYLES
 from partc.report.units import count, percent, size
 
@@ -143,7 +143,7 @@ class _Drawing:
         self.bands = [_bands(group) for group in tiling.groups]
         is_wide = width == WIDE
         self.left = 200.0 if is_wide else 96.0
-        self.right = width - (64.0 if is_wide else 46.0)
+        self.right = width - (64.0 if is_wide else 56.0)
         is_long = sum(map(len, self.bands)) > _MANY_LAYERS
         self.step, self.bar = (18, 14) if is_long else (25, 19)
         self.y = 4.0
@@ -322,12 +322,12 @@ def is_tall(tiling: TilingEntry) -> bool:
 def _label(band: _Band, limit: int) -> str:
     first, last = band.blocks[0].name, band.blocks[-1].name
     if len(band.blocks) == 1:
-        return shortened(first, limit)
+        return fitting(first, limit)
     tail = f" ({len(band.blocks)})"
     each = (limit - len(tail) - 3) // 2
     if each < 4:
-        return shortened(first, limit - len(tail)) + tail
-    return f"{shortened(first, each)} – {shortened(last, each)}{tail}"
+        return fitting(first, limit - len(tail)) + tail
+    return f"{fitting(first, each)} – {fitting(last, each)}{tail}"
 
 
 def _tooltip(group: TileGroupEntry, band: _Band) -> str:

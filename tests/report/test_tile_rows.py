@@ -17,6 +17,7 @@ from partc.bundle.manifest import Manifest
 from partc.bundle.tiling import TilingEntry, done_twice
 from partc.report import charts, facts, render_report, tables, tile_rows
 from partc.report.facts import facts_of
+from partc.report.names import fitting
 from partc.report.schedule import Move, Run, schedule
 from tests.report import sample
 from tests.report.test_page import Page
@@ -246,3 +247,34 @@ def test_a_tile_is_not_said_to_be_impossible_elsewhere() -> None:
 
 def test_rows_stay_whole_in_the_names_of_the_placed_graph() -> None:
     assert re.search(r">\d+ \d+\]@", render_report(two_groups())) is None
+
+
+def test_measured_plans_without_tiles_are_not_taken_for_the_chosen_one() -> None:
+    measured = {"blocks": {"camera": 4}, "predicted_s": 0.1, "measured_s": 0.1, "segments": 1}
+    data = two_groups().model_dump(mode="json", by_alias=True)
+    data["refinement"] = {"rounds": [measured], "outcome": "settled", "spent_s": 1, "drift": 1}
+    said = facts.refinement_sentence(facts_of(Manifest.parse(data)))
+    assert said is not None and "1 plan without tiles" in said
+    assert "The chosen plan was measured" not in said
+
+
+@pytest.mark.parametrize(
+    ("name", "limit", "expected"),
+    [
+        ("features.3.conv", 40, "features.3.conv"),
+        ("features.3.conv", 8, "conv"),
+        ("Slice_image[0:25]@camera", 16, "Slice_im…@camera"),
+        ("ends.with/", 8, "ends…th/"),
+        ("/" * 1_000_000, 8, "////…///"),
+    ],
+)
+def test_what_fits_of_a_name(name: str, limit: int, expected: str) -> None:
+    assert fitting(name, limit) == expected
+
+
+def test_the_proof_of_planned_costs_is_not_taken_for_one_of_deployed_tiles() -> None:
+    proven = two_groups().certificate
+    slower = proven.model_copy(update={"predicted_s": 2 * proven.bound_s})
+    said = facts.proof_sentence(facts_of(two_groups().model_copy(update={"certificate": slower})))
+    assert "for the costs that it was planned with" in said
+    assert "no other placement" not in said
