@@ -153,7 +153,7 @@ class EngineSegments:
             try:
                 runner = self._tested(backend, segment, entry, decision.engine)
                 return runner, _engine_use(segment, decision.engine)
-            except TargetError as error:
+            except (TargetError, BundleError) as error:
                 action: Literal["build", "fall_back"] = "build" if self._may_build else "fall_back"
                 decision = replace(decision, action=action, reason=str(error))
         if backend is not None and gpu is not None and decision.action == "build":

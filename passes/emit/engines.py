@@ -124,7 +124,7 @@ class _Maker:
             output = Path(folder) / "engine"
             self._backend.build(self._writer.path_of(model), entry.recipe, gpu, output)
             suffix = gpu.compute_capability.replace(".", "")
-            name = f"engines/{segment.host}/{segment.id}.sm{suffix}.{gpu.flavour}"
+            name = f"hosts/{segment.host}/{segment.id}.sm{suffix}.{gpu.flavour}"
             self._writer.add_bytes(name, output.read_bytes())
         listed = self._writer.files[name]
         return EngineFile(
@@ -203,7 +203,8 @@ def _golden(
                 outputs = runner.run(feeds)
             held.update(outputs)
             if segment.id in wanted and segment.id not in found:
-                paths = [f"golden/{segment.id}.{side}.npz" for side in ("input", "output")]
+                folder = f"hosts/{segment.host}"
+                paths = [f"{folder}/{segment.id}.{side}.npz" for side in ("input", "output")]
                 writer.add_arrays(paths[0], feeds)
                 writer.add_arrays(paths[1], outputs)
                 found[segment.id] = paths

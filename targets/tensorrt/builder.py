@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 from partc.errors import TargetError
 from partc.ir.engine import EngineRecipe, Gpu
@@ -70,7 +71,7 @@ def build(
         raise TargetError(f"a recipe for {recipe.flavour} is no recipe for {library.title}")
     # The worker runs beside the model and is told no path: the length of one would move what it
     # has in memory, and so change the engine (see the worker).
-    job = {
+    job: dict[str, Any] = {
         "job": "build",
         "model": model.name,
         "recipe": recipe.model_dump(mode="json"),

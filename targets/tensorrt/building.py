@@ -113,7 +113,7 @@ def _profile(library: Library, builder: Any, network: Any, recipe: EngineRecipe)
 
 
 def _monitor(trt: Any, progress: Progress) -> Any:
-    class Monitor(trt.IProgressMonitor):  # type: ignore[misc, name-defined]
+    class Monitor(trt.IProgressMonitor):  # type: ignore[misc]
         """Passes on the outermost phase, which is what people can follow."""
 
         def __init__(self) -> None:

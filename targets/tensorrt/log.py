@@ -12,7 +12,7 @@ _PREFIX = re.compile(r"^(?:\[[^\]]*\]\s*)+")
 def make_logger(trt: Any) -> Any:
     """A logger that keeps errors in ``errors`` and prints nothing."""
 
-    class Errors(trt.ILogger):  # type: ignore[misc, name-defined]
+    class Errors(trt.ILogger):  # type: ignore[misc]
         """Errors alone; warnings are many and rarely a user's concern."""
 
         def __init__(self) -> None:

@@ -49,7 +49,7 @@ class _Tensor:
         count = int(np.prod(shape, dtype=np.int64))
         size_bytes = count * self.dtype.itemsize
         raw = (ctypes.c_ubyte * size_bytes).from_address(self.pinned)
-        array: Array = np.frombuffer(raw, dtype=self.dtype, count=count).reshape(shape)
+        array: Array = np.frombuffer(memoryview(raw), dtype=self.dtype, count=count).reshape(shape)
         return array
 
 
@@ -294,7 +294,7 @@ class EngineRunner:
 
 
 def _make_profiler(trt: Any, layers: list[tuple[str, float]]) -> Any:
-    class Profiler(trt.IProfiler):  # type: ignore[misc, name-defined]
+    class Profiler(trt.IProfiler):  # type: ignore[misc]
         """Keeps what it is told."""
 
         def __init__(self) -> None:

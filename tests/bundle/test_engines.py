@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import textwrap
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +34,13 @@ def entry_of(recipe: EngineRecipe = RECIPE, segment: str = "a" * 64) -> EngineEn
 def candidate(entry: EngineEntry, gpu: Gpu, problem: str = "") -> Candidate:
     file = EngineFile(key=entry.key_for(gpu), path="e", sha256="b" * 64, size_bytes=1)
     return Candidate(file, Path("e"), problem)
+
+
+def writing(data: bytes) -> Callable[[Path], None]:
+    def write(path: Path) -> None:
+        path.write_bytes(data)
+
+    return write
 
 
 def with_(gpu: Gpu, **changes: Any) -> Gpu:
@@ -144,7 +152,7 @@ class TestStore:
 
     def test_what_was_kept_is_found_again(self, store: EngineStore) -> None:
         entry = entry_of()
-        kept = store.put(entry, ORIN, lambda path: path.write_bytes(b"engine") and None)
+        kept = store.put(entry, ORIN, writing(b"engine"))
         assert kept.path.read_bytes() == b"engine"
         assert decide(entry, ORIN, store.find(entry)).engine == kept
         assert store.find(entry_of(segment="d" * 64)) == []
@@ -152,7 +160,7 @@ class TestStore:
     def test_engines_of_several_machines_lie_side_by_side(self, store: EngineStore) -> None:
         entry = entry_of()
         for gpu in (ORIN, with_(ORIN, version="10.4.0.1"), with_(ORIN, compute_capability="7.2")):
-            store.put(entry, gpu, lambda path: path.write_bytes(b"engine") and None)
+            store.put(entry, gpu, writing(b"engine"))
         assert len(store.find(entry)) == 3
         taken = decide(entry, ORIN, store.find(entry)).engine
         assert taken is not None and taken.file.key == entry.key_for(ORIN)
@@ -160,7 +168,7 @@ class TestStore:
     def test_a_second_build_replaces_the_first(self, store: EngineStore) -> None:
         entry = entry_of()
         for data in (b"one", b"another"):
-            store.put(entry, ORIN, lambda path, data=data: path.write_bytes(data) and None)
+            store.put(entry, ORIN, writing(data))
         (found,) = store.find(entry)
         assert found.path.read_bytes() == b"another"
 
@@ -177,7 +185,7 @@ class TestStore:
         self, store: EngineStore, damage: Any, sentence: str
     ) -> None:
         entry = entry_of()
-        damage(store.put(entry, ORIN, lambda path: path.write_bytes(b"engine") and None).path)
+        damage(store.put(entry, ORIN, writing(b"engine")).path)
         decision = decide(entry, ORIN, store.find(entry))
         assert decision.action == "build"
         assert sentence in decision.reason
@@ -187,15 +195,13 @@ class TestStore:
         self, store: EngineStore, text: str
     ) -> None:
         entry = entry_of()
-        kept = store.put(entry, ORIN, lambda path: path.write_bytes(b"engine") and None)
+        kept = store.put(entry, ORIN, writing(b"engine"))
         (kept.path.parent / "engine.json").write_text(text)
         assert store.find(entry) == []
 
     def test_an_engine_under_another_ones_key_is_not_taken(self, store: EngineStore) -> None:
         entry = entry_of()
-        old = store.put(
-            entry, with_(ORIN, version="10.2.0.1"), lambda path: path.write_bytes(b"e") and None
-        )
+        old = store.put(entry, with_(ORIN, version="10.2.0.1"), writing(b"e"))
         description = old.path.parent / "engine.json"
         data = json.loads(description.read_text())
         data["key"]["version"] = ORIN.version
@@ -255,7 +261,7 @@ class TestStore:
         assert [path for path in store.root.rglob("*") if path.is_file()]
         decision = decide(entry, ORIN, store.find(entry))
         assert (decision.action, decision.reason) == ("build", "there is no engine yet")
-        store.put(entry, ORIN, lambda path: path.write_bytes(b"engine") and None)
+        store.put(entry, ORIN, writing(b"engine"))
         assert len([path for path in store.root.rglob("*") if path.is_file()]) == 2
 
     def test_a_build_that_goes_on_beside_is_left_alone(self, store: EngineStore) -> None:
@@ -263,7 +269,7 @@ class TestStore:
 
         def nested(path: Path) -> None:
             path.write_bytes(b"outer")
-            store.put(entry, ORIN, lambda inner: inner.write_bytes(b"inner") and None)
+            store.put(entry, ORIN, writing(b"inner"))
 
         kept = store.put(entry, ORIN, nested)
         assert kept.path.read_bytes() == b"outer"

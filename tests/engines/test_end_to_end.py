@@ -111,7 +111,7 @@ class TestAheadOfTime:
         again = compiled(tmp_path)
         engines = [
             {path: entry.sha256 for path, entry in each.manifest.files.items()
-             if path.startswith("engines/")}
+             if path.endswith(".tensorrt_rtx")}
             for each in (bundle, again)
         ]  # fmt: skip
         assert engines[0] == engines[1]
@@ -234,7 +234,7 @@ class TestTensorRtWhereItIsNot:
             assert (entry.state, entry.built) == ("build_on_target", [])
             assert entry.reason
             assert entry.recipe.flavour == "tensorrt"
-        assert not (made.path / "engines").exists()
+        assert not list(made.path.rglob("*.tensorrt*"))
 
     def test_all_that_is_needed_is_there(self, made: Bundle) -> None:
         host = made.manifest.hosts["gpu"]
@@ -289,7 +289,7 @@ class TestHostileManifests:
     def test_a_changed_engine_is_not_taken(self, bundle: Bundle, tmp_path: Path) -> None:
         copy = tmp_path / "copy"
         shutil.copytree(bundle.path, copy)
-        file = next((copy / "engines" / "gpu").iterdir())
+        file = next((copy / "hosts" / "gpu").glob("*.tensorrt_rtx"))
         file.write_bytes(file.read_bytes()[:-1] + b"!")
         opened = Bundle.open(copy)
         from partc.bundle.engines import bundled, decide

@@ -123,7 +123,7 @@ class FakeEngine:
         self.num_io_tensors = len(self.values)
 
     def get_tensor_name(self, index: int) -> str:
-        return list(self.values)[index]
+        return str(list(self.values)[index])
 
     def get_tensor_dtype(self, name: str) -> Any:
         return SimpleNamespace(name=_TYPES[self.values[name].type.tensor_type.elem_type])

@@ -51,6 +51,10 @@ def expected(given: dict[str, Any]) -> Any:
         return runner.run(given)["y"]
 
 
+def close(actual: Any, wanted: Any) -> None:
+    np.testing.assert_allclose(actual, wanted, atol=1e-4)
+
+
 @pytest.mark.parametrize("library", BOTH)
 def test_answers_are_those_of_the_model_with_and_without_a_graph(
     library: Library, tmp_path: Path
@@ -60,7 +64,7 @@ def test_answers_are_those_of_the_model_with_and_without_a_graph(
     with open_now(library, tmp_path / "model.onnx", recipe) as runner:
         for seed in range(6):
             given = feeds(seed=seed)
-            np.testing.assert_allclose(runner.run(given)["y"], expected(given), atol=1e-4)
+            close(runner.run(given)["y"], expected(given))
 
 
 @pytest.mark.parametrize("library", BOTH)
@@ -75,7 +79,7 @@ def test_open_shapes(library: Library, tmp_path: Path) -> None:
     with EngineRunner(library, tmp_path / "engine", recipe) as runner:
         for batch in (1, 4, 2, 3):
             given = feeds(batch, seed=batch)
-            np.testing.assert_allclose(runner.run(given)["y"], expected(given), atol=1e-4)
+            close(runner.run(given)["y"], expected(given))
 
 
 @pytest.mark.parametrize("library", BOTH)
