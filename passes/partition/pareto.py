@@ -15,6 +15,7 @@ from partc.passes.partition.constraints import check_energy
 from partc.passes.partition.losses import LossMeter
 from partc.passes.partition.problem import placement_problem
 from partc.suggest import unknown_name
+from partc.targets.power import powered
 
 _OBJECTIVES = ("latency", "throughput", "energy")
 _MOST_POINTS = 20
@@ -51,7 +52,7 @@ def make_front(
         InfeasibleError: no plan satisfies the constraints.
     """
     if "energy" in objectives:
-        check_energy(topology, "energy")
+        check_energy(powered(topology), "energy")
     while True:
         problem = placement_problem(program, topology, losses=losses)
         front = pareto_front(

@@ -15,6 +15,7 @@ from partc.optimizer import Link as LinkCost
 from partc.passes.lower.schedule import root_host
 from partc.passes.partition.constraints import check_energy, problem_constraints
 from partc.passes.partition.losses import LossMeter
+from partc.targets.power import powered
 
 _BYTES_PER_S_OF_ONE_MBIT_S = 1e6 / 8
 
@@ -38,6 +39,7 @@ def placement_problem(
         PassError: blocks or costs are missing.
         TopologyError: a constraint makes no sense for this program, or a power is missing.
     """
+    topology = powered(topology)
     check_energy(topology, objective)
     if program.blocks is None or program.costs is None:
         raise PassError("a placement problem needs blocks and costs")

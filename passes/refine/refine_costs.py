@@ -191,7 +191,7 @@ class _Loop:
             segments=self.segments,
             refinement=Refinement(tuple(self.rounds), outcome, spent_s, self.drift),
         )
-        notices = self.program.notices
+        notices = (*self.program.notices, *dict.fromkeys(self.meter.failures))
         if abs(self.drift - 1) > _DRIFT_WORTH_SAYING:
             slower = "slower" if self.drift > 1 else "faster"
             notices = (

@@ -11,7 +11,9 @@ from partc.errors import TargetError
 from partc.ir.cost import Cost
 from partc.ir.program import Array, Program
 from partc.ir.segment import Segment
-from partc.measure.signature import block_signature
+from partc.measure.entries import About
+from partc.measure.keys import CostKey
+from partc.measure.signature import ops_label, ops_signature
 from partc.measure.statistics import summarise
 from partc.passes.contract import Context
 from partc.passes.ingest.sample import sample_feeds
@@ -49,6 +51,7 @@ class SegmentMeter:
         self._known: dict[tuple[str, RunSettings, tuple[str, ...]], Cost] = {}
         self._held: dict[str, Array] = {}
         self._drifts: list[float] = []
+        self.failures: list[str] = []
 
     def measure(self, segments: Iterable[Segment], budget_s: float) -> SegmentTimes:
         """Time every segment that can be timed; a host that cannot be measured is left out.
@@ -75,7 +78,7 @@ class SegmentMeter:
         settings = run_settings(self._context.topology.hosts[host])
         place = f"{meter.backend_name} {meter.where}"
         fingerprint = meter.detect().fingerprint
-        keys = {s.id: self._store_key(s, host, fingerprint, settings) for s in mine}
+        keys = {s.id: str(self._key(s, host, fingerprint, settings)) for s in mine}
         if self._context.store is not None:
             found = self._context.store.find(keys.values())
             for segment in mine:
@@ -88,13 +91,15 @@ class SegmentMeter:
         if missing:
             try:
                 fresh = self._measured(host, meter, settings, missing, every)
-            except TargetError:
+            except TargetError as error:
+                self.failures.append(f"segments of host {host!r} could not be measured: {error}")
                 fresh = {}
             for segment in missing:
                 if segment.id in fresh:
                     self._known[place, settings, segment.ops] = fresh[segment.id]
             if self._context.store is not None and fresh:
-                self._context.store.add({keys[name]: cost for name, cost in fresh.items()})
+                about = {keys[s.id]: self._about(s) for s in missing}
+                self._context.store.add({keys[name]: cost for name, cost in fresh.items()}, about)
         return [
             (segment, self._known[place, settings, segment.ops])
             for segment in mine
@@ -147,20 +152,14 @@ class SegmentMeter:
                 self._held.update(runner.run(self._held))
         return self._held
 
-    def _store_key(
-        self, segment: Segment, host: str, fingerprint: str, settings: RunSettings
-    ) -> str:
+    def _key(self, segment: Segment, host: str, fingerprint: str, settings: RunSettings) -> CostKey:
         """Times are in units of the whole model's known time, so that belongs to the key."""
         assert self._program.costs is not None
         whole_s = self._program.costs.whole_s[host] / self._context.topology.hosts[host].slowdown
-        blocks = dict.fromkeys(self._program.block_of[op].name for op in segment.ops)
-        by_name = {block.name: block for block in self._program.blocks or ()}
-        digest = hashlib.sha256()
-        for name in blocks:
-            digest.update(block_signature(self._program, by_name[name]).encode())
-        digest.update(f"|{len(segment.inputs)}|{len(segment.outputs)}".encode())
+        digest = hashlib.sha256(ops_signature(self._program, segment.ops).encode())
+        digest.update(f"|{len(segment.inputs)}|{len(segment.outputs)}|{whole_s:.9g}".encode())
         pause_ms = self._sampling.pause_s * 1e3
-        return (
-            f"segment|{digest.hexdigest()}|{fingerprint}|{settings.threads}|"
-            f"{settings.optimization}|pause {pause_ms:g} ms|whole {whole_s:.9g} s"
-        )
+        return CostKey("segment", digest.hexdigest(), fingerprint, settings.key, pause_ms)
+
+    def _about(self, segment: Segment) -> About:
+        return About(ops_label(self._program, segment.ops), self._program.name)

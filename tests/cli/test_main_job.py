@@ -105,9 +105,8 @@ def test_profile_measures_once_and_then_finds_it(folder: Path, capfd: Capture) -
     command = ("profile", folder / "m.onnx", "--target", "onnxruntime-cpu", "--json")
     assert partc(capfd, *command).code == 0
     data = json.loads(partc(capfd, *command).out)
-    assert sum(block["median_s"] for block in data["blocks"]) == pytest.approx(
-        data["whole_s"], rel=0.2
-    )
+    blocks_s = sum(block["median_s"] for block in data["blocks"])
+    assert 0 < blocks_s <= data["whole_s"]
     assert any("store" in notice for notice in data["notices"])
 
 

@@ -94,9 +94,28 @@ class PlanTiles(Pass):
                     pass_name=self.name,
                 )
             return PassResult(program, False)
-        if program.plan.certificate.objective != "latency":
-            return PassResult(program, False, ("tiles are planned for latency only",))
+        if why := _why_not(program, context):
+            if use == "always":
+                raise PassError(f"tiles cannot be planned with {why}", pass_name=self.name)
+            return PassResult(program, False, (f"tiles are not planned with {why}",))
         return _Planner(self, program, context, groups, use == "always").run()
+
+
+def _why_not(program: Program, context: Context) -> str:
+    """What is asked for that a plan with tiles could not keep; empty if nothing is."""
+    assert program.plan is not None
+    limits = context.topology.constraints
+    if program.plan.certificate.objective != "latency":
+        return f"the objective {program.plan.certificate.objective}"
+    given = {
+        "a loss budget": limits.loss_budget is not None,
+        "monotone": limits.monotone,
+        "contiguous": limits.contiguous,
+        "max_segments": limits.max_segments,
+        "count_activations": limits.count_activations,
+        "codecs": limits.codecs,
+    }
+    return next((name for name, value in given.items() if value), "")
 
 
 @dataclass(frozen=True)
