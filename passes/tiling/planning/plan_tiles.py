@@ -7,10 +7,7 @@ from dataclasses import dataclass, replace
 from typing import ClassVar, Literal
 
 from partc.errors import PartcError, PassError, TargetError
-from partc.ir.cost import Cost
-from partc.ir.plan import Certificate, Plan, Strategy, Verdict
 from partc.ir.program import Program
-from partc.ir.tiling import TileGroup
 from partc.optimizer import Problem
 from partc.optimizer.horizontal import (
     HorizontalBreakEven,
@@ -18,7 +15,6 @@ from partc.optimizer.horizontal import (
     HorizontalSolution,
     horizontal_break_even,
     solve_horizontal,
-    tiling_verdict,
     with_bandwidth,
 )
 from partc.passes.contract import Context, Pass, PassResult
@@ -26,7 +22,7 @@ from partc.passes.lower.schedule import make_calls, root_host
 from partc.passes.lower.segment_models import SegmentMaker
 from partc.passes.partition.problem import placement_problem
 from partc.passes.refine.corrections import blocks_s
-from partc.passes.refine.forecast import Forecast, forecast
+from partc.passes.refine.forecast import forecast
 from partc.passes.refine.segment_meter import SegmentMeter
 from partc.passes.tiling.planning.arcs import (
     Candidate,
@@ -34,13 +30,14 @@ from partc.passes.tiling.planning.arcs import (
     candidates_of,
     tiling_problem,
 )
+from partc.passes.tiling.planning.deciding import Tried, pays, plan_with_tiles, verdict_of
 from partc.passes.tiling.planning.hosts import Sharing, groups_of_hosts, sharings
 from partc.passes.tiling.planning.tile_costs import TileCosts, measured_points
 from partc.passes.tiling.ranges import TileableRange, tileable_groups
 from partc.passes.tiling.tile import Tile
 from partc.targets.protocol import Sampling
 
-OPTIMAL, VERTICAL, EVEN_TILES = "optimal", "vertical", "even-tiles"
+_EVEN = 0.02  # shares that differ by less count as even
 _LEAST_SHARE_OF_WORK = 0.05
 _MOST_RANGES = 3
 _AXES = (2, 3, 1, 0, 4, 5)  # rows and columns of an image before its channels
@@ -116,17 +113,6 @@ def _why_not(program: Program, context: Context) -> str:
         "codecs": limits.codecs,
     }
     return next((name for name, value in given.items() if value), "")
-
-
-@dataclass(frozen=True)
-class _Tried:
-    """A plan with tiles, and what it takes by the measured times of its segments."""
-
-    solution: HorizontalSolution
-    groups: tuple[TileGroup, ...]
-    program: Program
-    forecast: Forecast
-    costs: Mapping[tuple[str, tuple[str, ...]], Cost]
 
 
 class _Planner:
@@ -231,9 +217,9 @@ class _Planner:
         placement: Problem,
         candidates: Sequence[Candidate],
         costs: TileCosts,
-    ) -> _Tried | None:
+    ) -> Tried | None:
         """Measure the chosen tiles; where they cost more than was thought, choose again."""
-        best: _Tried | None = None
+        best: Tried | None = None
         for round_ in range(max(1, self.options.rounds)):
             if not solution.tiles:
                 break
@@ -251,7 +237,7 @@ class _Planner:
             solution = again
         return best
 
-    def _lowered(self, made: TilingProblem, solution: HorizontalSolution, number: int) -> _Tried:
+    def _lowered(self, made: TilingProblem, solution: HorizontalSolution, number: int) -> Tried:
         assert self.program.plan is not None and self.program.costs is not None
         groups = made.groups(solution.tiles)
         tiled_at = {block: group.hosts[0] for group in groups for block in group.blocks}
@@ -284,13 +270,13 @@ class _Planner:
         }
         problem = placement_problem(lowered, topology)
         found = forecast(problem, lowered, topology, structure, calls, seconds, {})
-        return _Tried(solution, groups, planned, found, times.costs)
+        return Tried(solution, groups, planned, found, times.costs)
 
     def _factors(
         self,
         made: TilingProblem,
         solution: HorizontalSolution,
-        tried: _Tried,
+        tried: Tried,
         costs: TileCosts,
     ) -> Mapping[str, float]:
         """By how much the tiles of a sharing took longer than their arcs say."""
@@ -320,21 +306,19 @@ class _Planner:
             known[name] = known.get(name, 1.0) * ratio
         return known
 
-    def _decide(self, made: TilingProblem, tried: _Tried | None) -> PassResult:
+    def _decide(self, made: TilingProblem, tried: Tried | None) -> PassResult:
+        """The plan of `partition`, or the tiles that were tried, with the verdict."""
         plan = self.program.plan
-        assert plan is not None
-        vertical_s = plan.certificate.predicted_s
-        pays = tried is not None and tried.forecast.simulated_s < vertical_s
+        assert plan is not None and self.program.costs is not None
         untiled = self._solve(made.problem.untiled(), must_tile=False)
-        best = tried.solution if tried is not None and (pays or self.must_tile) else untiled
-        verdict = self._verdict(made.problem, best, untiled, tried if pays else None)
-        if tried is None or not (pays or self.must_tile):
-            plan = replace(plan, verdict=plan.verdict or verdict)
-            self.said.append(verdict.sentence)
-            return PassResult(replace(self.program, plan=plan), True, tuple(self.said))
-        chosen = _plan_with_tiles(plan, tried, self._even_tiles(made), verdict)
+        limit_mbit_s = self._break_even(made.problem)
+        takes = tried is not None and (self.must_tile or pays(plan, tried))
+        verdict = verdict_of(plan, untiled, tried, takes, limit_mbit_s)
         self.said.append(verdict.sentence)
-        assert self.program.costs is not None
+        if tried is None or not takes:
+            plan = replace(plan, verdict=plan.verdict or verdict)
+            return PassResult(replace(self.program, plan=plan), True, tuple(self.said))
+        chosen = plan_with_tiles(plan, tried, self._even_tiles(made), verdict)
         costs = replace(self.program.costs, segments={**self.program.costs.segments, **tried.costs})
         program = replace(tried.program, plan=chosen, costs=costs)
         return PassResult(program, True, tuple(self.said))
@@ -346,32 +330,13 @@ class _Planner:
             shares = candidate.sharing.shares
             cuts = candidate.tileable.cuts
             ends = (arc.entry, arc.exit) == (cuts[0], cuts[-1])
-            if ends and max(shares) - min(shares) < 0.02 and arc.entry_bytes is not None:
+            if ends and max(shares) - min(shares) < _EVEN and arc.entry_bytes is not None:
                 alone = made.problem.changed(arcs=(arc,))
                 try:
                     return self._solve(alone, must_tile=True)
                 except PartcError:
                     return None
         return None
-
-    def _verdict(
-        self,
-        problem: HorizontalProblem,
-        best: HorizontalSolution,
-        untiled: HorizontalSolution,
-        tried: _Tried | None,
-    ) -> Verdict:
-        break_even = self._break_even(problem)
-        sentence = tiling_verdict(best, untiled, break_even=break_even)
-        split = len(set(best.placement.values())) > 1 or bool(best.tiles)
-        return Verdict(
-            split=split,
-            choice="tiles" if best.tiles else "no tiles",
-            break_even_mbit_s=None,
-            split_range_mbit_s=None,
-            sentence=sentence,
-            bandwidths_examined=break_even is not None,
-        )
 
     def _break_even(self, problem: HorizontalProblem) -> HorizontalBreakEven | None:
         """From which speed of the links between those that share; a bus is not examined."""
@@ -395,57 +360,3 @@ def _without_codecs(problem: Problem) -> Problem:
     """The problem with tensors that travel as they are, which is all that tiles can do."""
     plain = tuple(tensor.model_copy(update={"codecs": {}}) for tensor in problem.tensors)
     return problem.changed(codecs=(), tensors=plain)
-
-
-def _plan_with_tiles(
-    plan: Plan, tried: _Tried, even: HorizontalSolution | None, verdict: Verdict
-) -> Plan:
-    solution = tried.solution
-    assert solution.objective is not None and solution.evaluation is not None
-    predicted_s = tried.forecast.simulated_s
-    certificate = Certificate(
-        objective="latency",
-        predicted_s=predicted_s,
-        bound_s=min(predicted_s, solution.bound or 0.0),
-        gap=1.0 if solution.gap is None else solution.gap,
-        status=solution.status,
-        solver=solution.solver,
-        solve_s=solution.solve_s,
-        latency_s=tried.forecast.latency_s,
-        simulated_s=predicted_s,
-    )
-    strategies = [
-        replace(each, name=VERTICAL) if each.name == OPTIMAL else each for each in plan.strategies
-    ]
-    if even is not None and even.objective is not None:
-        strategies.append(_strategy(EVEN_TILES, even, even.objective))
-    strategies.append(_strategy(OPTIMAL, solution, predicted_s))
-    return replace(
-        plan,
-        placement=tried.program.plan.placement if tried.program.plan else plan.placement,
-        tiling=tried.groups,
-        transfers=(),
-        strategies=tuple(strategies),
-        certificate=certificate,
-        verdict=verdict,
-        sweep=(),
-        pareto=None,
-    )
-
-
-def _strategy(name: str, solution: HorizontalSolution, predicted_s: float) -> Strategy:
-    evaluation = solution.evaluation
-    assert evaluation is not None
-    compute_s: dict[str, float] = {}
-    for stage in evaluation.stages:
-        for work in stage.work:
-            compute_s[work.host] = compute_s.get(work.host, 0.0) + work.seconds
-    return Strategy(
-        name=name,
-        predicted_s=predicted_s,
-        bytes_sent=round(sum(message.bytes for message in evaluation.messages)),
-        compute_s=compute_s,
-        transfer_s=sum(message.seconds for message in evaluation.messages),
-        placement=dict(solution.placement),
-        period_s=evaluation.bottleneck_s,
-    )
