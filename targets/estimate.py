@@ -73,12 +73,16 @@ _PREFERRED: Mapping[str, tuple[Precision, ...]] = {
 _QUANTISED_OPS = frozenset(("ConvInteger", "MatMulInteger", "QLinearConv", "QLinearMatMul"))
 
 
-def estimated_costs(program: Program, target: Target, settings: RunSettings) -> Estimates:
+def estimated_costs(
+    program: Program, target: Target, settings: RunSettings, asked: Precision | None = None
+) -> Estimates:
     """Costs of all blocks of ``program`` on ``target``.
 
     Args:
         program: with blocks, and shapes that are known.
         settings: a processor with ``cores`` works with as many of them as there are threads.
+        asked: in which the host is to compute; the model's own where that is None, or nothing
+            that the hardware has a rate for.
 
     Raises:
         TargetError: the target has no peak rates.
@@ -91,6 +95,8 @@ def estimated_costs(program: Program, target: Target, settings: RunSettings) -> 
         )
     work = work_by_op(program)
     precision = _precision(program, hardware)
+    if asked is not None and asked in hardware.computes_in:
+        precision = asked
     roofline = _Roofline(hardware, precision, settings.threads, _weights_bytes(program, precision))
     blocks = {
         block.name: _estimate(roofline.seconds(program, block, work))

@@ -7,7 +7,7 @@ import json
 import re
 from typing import Annotated, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
 Flavour = Literal["tensorrt", "tensorrt_rtx"]
 """TensorRT and TensorRT-RTX write different formats: neither reads the other's."""
@@ -17,8 +17,15 @@ Precision = Literal["fp32", "fp16", "bf16", "int8"]
 _CAPABILITY = re.compile(r"^[0-9]{1,2}\.[0-9]$")
 _FIRST_AMPERE = (8, 0)
 
+
+def _capability(text: str) -> str:
+    if not _CAPABILITY.match(text):
+        raise ValueError(f"{text!r} is no compute capability; write it as 8.9")
+    return text
+
+
 Dimension = Annotated[int, Field(ge=0, le=2**31 - 1)]
-Capability = Annotated[str, Field(pattern=_CAPABILITY.pattern)]
+Capability = Annotated[str, AfterValidator(_capability)]
 Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 
 

@@ -183,7 +183,10 @@ class _Source:
                 "leaving --costs measured out",
                 host=self.host,
             )
-        estimates = estimated_costs(self.program, meter.target, self.settings)
+        asked = self.context.topology.hosts[self.host].precision
+        estimates = estimated_costs(
+            self.program, meter.target, self.settings, None if asked == "fp32" else asked
+        )
         costs = {
             **estimates.blocks,
             WHOLE: estimates.whole,

@@ -167,3 +167,13 @@ def test_every_preset_with_rates_is_estimated(name: str) -> None:
     target = load_target(name)
     if target.hardware.has_rates:
         assert estimated_costs(layer(64, 56), target, ONE).whole.median_s > 0
+
+
+def test_a_host_is_estimated_in_the_precision_that_it_is_asked_for() -> None:
+    target = target_of(peak_flop_s={"fp32": 1e9, "fp16": 2e9})
+    program = layer(64, 64)
+    plain = estimated_costs(program, target, ONE)
+    half = estimated_costs(program, target, ONE, "fp16")
+    assert (plain.precision, half.precision) == ("fp32", "fp16")
+    assert half.whole.median_s < 0.6 * plain.whole.median_s
+    assert estimated_costs(program, target, ONE, "int8").precision == "fp32"
