@@ -89,7 +89,7 @@ def test_export(bundle: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str])
             tmp_path / "service.yaml",
             "--storage-uri",
             "s3://models/one",
-        )  # fmt: skip
+        )
     )
     data = json.loads(outcome.out)
     assert len(data["triton"]["models"]) >= 1
