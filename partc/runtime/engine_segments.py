@@ -141,9 +141,7 @@ class EngineSegments:
         decision = self._decided(entry, gpu, reason)
         if decision.action == "take" and decision.engine is not None and not anew:
             return decision.engine
-        built = self._built(backend, segment, entry, gpu)
-        self._tested(backend, segment, entry, built).close()
-        return built
+        return self._built(backend, segment, entry, gpu)
 
     def _opened(self, segment: str, settings: RunSettings) -> tuple[Runner, EngineUse]:
         entry = self._entry.engines[segment]
@@ -151,7 +149,7 @@ class EngineSegments:
         decision = self._decided(entry, gpu, reason)
         if backend is not None and decision.action == "take" and decision.engine is not None:
             try:
-                runner = self._tested(backend, segment, entry, decision.engine)
+                runner = self._tested(backend, segment, entry, decision.engine.path)
                 return runner, _engine_use(segment, decision.engine)
             except (TargetError, BundleError) as error:
                 action: Literal["build", "fall_back"] = "build" if self._may_build else "fall_back"
@@ -160,7 +158,7 @@ class EngineSegments:
             _log.warning("segment %r: %s; building its engine", segment, decision.reason)
             try:
                 built = self._built(backend, segment, entry, gpu)
-                runner = self._tested(backend, segment, entry, built)
+                runner = self._tested(backend, segment, entry, built.path)
                 return runner, _engine_use(segment, built)
             except (TargetError, BundleError) as error:
                 decision = replace(decision, action="fall_back", reason=str(error))
@@ -196,14 +194,16 @@ class EngineSegments:
             backend.build(
                 model, entry.recipe, gpu, path, timing_cache=cache, progress=self._progress
             )
+            # An engine that gives other answers is not kept, or it would be tried each time.
+            self._tested(backend, segment, entry, path).close()
 
         return self._store.put(entry, gpu, write)
 
     def _tested(
-        self, backend: EngineBackend, segment: str, entry: EngineEntry, engine: Candidate
+        self, backend: EngineBackend, segment: str, entry: EngineEntry, engine: Path
     ) -> Runner:
         """The engine, loaded, if it gives the golden answers."""
-        runner = backend.engine_runner(engine.path, entry.recipe)
+        runner = backend.engine_runner(engine, entry.recipe)
         try:
             if entry.golden:
                 feeds, expected = (self._bundle.arrays(name) for name in entry.golden)
