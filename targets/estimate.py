@@ -1,10 +1,9 @@
 """What blocks cost on hardware that cannot be measured: a roofline over its data sheet.
 
 A block takes as long as its arithmetic at the peak rate or its memory traffic at the memory's
-bandwidth, whichever is longer, each times what such kernels usually reach of the peak, plus the
+bandwidth, whichever is longer, each times what kernels are assumed to reach of the peak, plus the
 start of a kernel (Williams, Waterman, Patterson: Roofline, CACM 2009). Nothing else of the backend
-is known, so an estimate may be off by a factor of two or three; it says where the orders of
-magnitude lie.
+is known: an estimate says where the orders of magnitude lie.
 """
 
 from __future__ import annotations
@@ -47,7 +46,8 @@ class _Overheads:
     segment_s: float
 
 
-# What well-made kernels reach of the peak; rounded from published rooflines of CNN inference.
+# What kernels are assumed to reach of the peak, and to take to start: round figures, fitted to
+# nothing. benchmarks/estimates.py prints how far off they are on a machine that can be measured.
 _REACHED: Mapping[Kind, Mapping[WorkKind, float]] = {
     "cpu": {"dense": 0.6, "depthwise": 0.25, "recurrent": 0.2, "elementwise": 0.1, "move": 0.1},
     "gpu": {"dense": 0.4, "depthwise": 0.1, "recurrent": 0.05, "elementwise": 0.1, "move": 0.1},

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import onnx
 import pytest
 
 from partc.errors import TargetError
@@ -165,3 +166,25 @@ def test_every_preset_loads_and_what_cannot_be_measured_everywhere_has_rates(nam
         assert target.hardware.has_rates
         text = target.origin.read_text(encoding="utf-8")
         assert "#" in text, "the source of each figure is in a comment"
+
+
+@pytest.mark.parametrize("name", preset_names())
+def test_ops_of_presets_are_onnx_ops(name: str) -> None:
+    standard = {schema.name for schema in onnx.defs.get_all_schemas() if schema.domain == ""}
+    assert set(load_target(name).hardware.ops) <= standard
+
+
+@pytest.mark.parametrize("op", ["ArgMax", "DepthToSpace", "Expand"])
+def test_an_edge_tpu_is_not_given_what_its_compiler_leaves_to_the_host(op: str) -> None:
+    assert op not in load_target("google-edge-tpu").hardware.ops
+
+
+def test_weights_of_a_myriad_x_do_not_arrive_with_each_request() -> None:
+    """They stay in the memory of its package; only how fast that is has no source."""
+    assert load_target("intel-myriad-x").hardware.overflow_bandwidth_bytes_per_s is None
+
+
+@pytest.mark.parametrize("name", PUBLISHED)
+def test_what_is_of_the_paper_is_said_to_be(name: str) -> None:
+    text = load_target(name).origin.read_text(encoding="utf-8")
+    assert "# Memory, power and price are from table 1 of the paper" in text
