@@ -84,7 +84,8 @@ class _Scaled:
         return getattr(self._runner, name)
 
     def run(self, feeds: Any) -> Any:
-        return {name: value * self._factor for name, value in self._runner.run(feeds).items()}
+        outputs: dict[str, Any] = dict(self._runner.run(feeds))
+        return {name: value * self._factor for name, value in outputs.items()}
 
 
 @pytest.fixture(scope="module")
@@ -118,9 +119,10 @@ def opened(bundle: Bundle, **options: Any) -> EngineSegments:
     engines = EngineSegments(bundle, "gpu", **options)
     for segment in segments_of(bundle):
         entry = bundle.manifest.hosts["gpu"].engines[segment]
-        feeds, expected = (bundle.arrays(name) for name in entry.golden)
+        feeds, expected = (dict[str, Any](bundle.arrays(name)) for name in entry.golden)
         with engines.open(segment, RunSettings()) as runner:
-            for name, value in runner.run(feeds).items():
+            outputs: dict[str, Any] = dict(runner.run(feeds))
+            for name, value in outputs.items():
                 np.testing.assert_allclose(value, expected[name], rtol=1e-4, atol=1e-5)
     return engines
 
