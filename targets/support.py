@@ -11,6 +11,8 @@ from partc.targets.here import what_is_known
 from partc.targets.meter import Meter
 from partc.targets.registry import load_target
 
+_MOST_REASONS = 3
+
 
 def unsupported_by_host(
     program: Program, topology: Topology, meters: Mapping[str, Meter] | None = None
@@ -30,6 +32,21 @@ def unsupported_by_host(
             known[key] = meter.unsupported(program.model)
         result[name] = known[key]
     return result
+
+
+def refusals_said(refused: Mapping[str, Mapping[str, str]]) -> list[str]:
+    """For each host that cannot run some op: how many, and for each reason the first of them."""
+    said: list[str] = []
+    for host, reasons in refused.items():
+        firsts: dict[str, str] = {}
+        for op, reason in reasons.items():
+            firsts.setdefault(reason, op)
+        told = [f"{op!r}: {reason}" for reason, op in list(firsts.items())[:_MOST_REASONS]]
+        if told:
+            count = f"{len(reasons)} op{'s' if len(reasons) > 1 else ''}"
+            more = "; ..." if len(firsts) > _MOST_REASONS else ""
+            said.append(f"host {host!r} cannot run {count} ({'; '.join(told)}{more})")
+    return said
 
 
 def refuse_unknown_ops(

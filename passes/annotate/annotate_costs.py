@@ -29,7 +29,7 @@ from partc.targets.here import why_other_hardware
 from partc.targets.meter import Meter
 from partc.targets.protocol import RunSettings, Sampling
 from partc.targets.settings import run_settings
-from partc.targets.support import unsupported_by_host
+from partc.targets.support import refusals_said, unsupported_by_host
 
 
 @dataclass(frozen=True)
@@ -72,7 +72,8 @@ class AnnotateCosts(Pass):
         known: dict[tuple[str, str, RunSettings, str], _Table] = {}
         for name, host in context.topology.hosts.items():
             meter, settings = context.meter(name), run_settings(host)
-            key = (meter.backend_name, meter.where, settings, name * (name in context.imports))
+            own = f"{name * (name in context.imports)}|{host.precision}"
+            key = (meter.backend_name, meter.where, settings, own)
             if key not in known:
                 known[key] = _Source(self, program, context, name, meter, settings).table()
             table = known[key].costs
@@ -83,6 +84,7 @@ class AnnotateCosts(Pass):
                     costs[block.name][name] = table[block.name].scaled(host.slowdown)
         table_of_all = CostTable(costs, fixed_s, whole_s, context.message_cost)
         notices = [*program.notices, *(n for each in known.values() for n in each.notices)]
+        notices += refusals_said(refused)
         if context.store is not None and context.store.notice:
             notices.append(context.store.notice)
         annotated = replace(program, costs=table_of_all, notices=tuple(dict.fromkeys(notices)))

@@ -92,6 +92,8 @@ class TestAheadOfTime:
         assert hosts["make_c"] == hosts["make_u"] == "gpu"
         costs = {block.ops[0]: set(block.costs) for block in bundle.manifest.blocks}
         assert costs["make_d"] == {"camera"}
+        said = "host 'gpu' cannot run 1 op ('make_d': TensorRT-RTX has no implementation of Det)"
+        assert said in bundle.manifest.notices
 
     def test_engines_are_built_with_key_recipe_and_digest(self, bundle: Bundle) -> None:
         engines = bundle.manifest.hosts["gpu"].engines
