@@ -41,4 +41,5 @@ def command(bundle: Path, as_json: bool, quiet: bool) -> None:
             f"{bundle}: {result.files} files intact; segments give the whole model's answers "
             f"(largest error {result.max_abs_error:.3g} absolute, {result.max_rel_error:.3g} "
             "relative)"
+            + (f", of which codecs and precision lose {result.loss:.3g}" if result.loss else "")
         )
