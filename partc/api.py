@@ -118,7 +118,6 @@ def compile(
             topology,
             store=store if use_store else None,
             message_cost=_message_cost(topology, store if use_store else None, progress, meters),
-            busy_message=_busy_message(topology, store if use_store else None, progress, meters),
             seed=seed,
             progress=progress,
             imports=imports or {},
@@ -197,20 +196,3 @@ def _message_cost(
     from partc.message_cost import measured_message_cost
 
     return measured_message_cost(store, progress)
-
-
-def _busy_message(
-    topology: Topology,
-    store: CostStore | None,
-    progress: Progress,
-    meters: Mapping[str, AgentMeter],
-) -> MessageCost | None:
-    """What servers that may share work pay for a message in the middle of a request."""
-    servers = topology.tiles.hosts or [h for h in topology.hosts if h != topology.first_host]
-    pairs = [pair for pair in topology.joined_pairs if set(pair) <= set(servers)]
-    given = all(topology.link_between(*pair).fixed_ms is not None for pair in pairs)
-    if not pairs or given or meters or topology.tiles.use == "never":
-        return None
-    from partc.message_cost import measured_message_cost
-
-    return measured_message_cost(store, progress, paused=False)

@@ -26,33 +26,26 @@ _SMALL_ELEMENTS, _LARGE_ELEMENTS = 256, 1 << 18
 _WARMUP_REQUESTS = 5
 _RULE = StoppingRule(precision=0.05, repeats=40, budget_s=4.0)
 _PAUSE_S = 0.05  # single requests find caches cold, as those of a deployment do
-_KINDS = {
-    True: ("paused-message-fixed", "paused-message-per-byte"),
-    False: ("busy-message-fixed", "busy-message-per-byte"),
-}
+_KINDS = ("paused-message-fixed", "paused-message-per-byte")
 
 
 def measured_message_cost(
-    store: CostStore | None = None, progress: Progress = no_progress, *, paused: bool = True
+    store: CostStore | None = None, progress: Progress = no_progress
 ) -> MessageCost:
     """The fixed and per-byte cost of one message, from the store or by measuring it now.
-
-    Args:
-        paused: with idle time before each message, as before a request that comes now and then;
-            without, as between hosts in the middle of one, where it costs less than half.
 
     Two processes on this machine exchange tensors of two sizes over loopback; what a request
     takes beyond its segments is two messages. Slope and intercept are taken from both sizes.
     """
     fingerprint = load_backend("onnxruntime").detect().fingerprint
-    keys = [str(CostKey(kind, fingerprint=fingerprint)) for kind in _KINDS[paused]]
+    keys = [str(CostKey(kind, fingerprint=fingerprint)) for kind in _KINDS]
     if store is not None:
         found = store.find(keys)
         if len(found) == len(keys):
             fixed, per_byte = (found[key].median_s for key in keys)
             return MessageCost(fixed, per_byte, "measured")
     progress("measuring messages", None)
-    small, large = _overheads(progress, _PAUSE_S if paused else 0.0)
+    small, large = _overheads(progress)
     costs = _costs(small, large, fingerprint)
     if store is not None:
         store.add(dict(zip(keys, costs, strict=True)))
@@ -83,7 +76,7 @@ def _costs(small: Cost, large: Cost, fingerprint: str) -> tuple[Cost, Cost]:
     return cost(fixed_s, (1 + share) / 2, share / 2), per_byte
 
 
-def _overheads(progress: Progress, pause_s: float) -> tuple[Cost, Cost]:
+def _overheads(progress: Progress) -> tuple[Cost, Cost]:
     """What a request takes beyond its segments, with a small and with a large tensor in turn."""
     from partc.runtime.local import LocalDeployment
 
@@ -95,7 +88,7 @@ def _overheads(progress: Progress, pause_s: float) -> tuple[Cost, Cost]:
             feeds = {elements: {"x": np.zeros(elements, np.float32)} for elements in sizes}
 
             def once(elements: int) -> float:
-                time.sleep(pause_s)
+                time.sleep(_PAUSE_S)
                 answer = local.request(feeds[elements])
                 return answer.latency_s - answer.segments_s
 

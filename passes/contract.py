@@ -38,8 +38,6 @@ class Context:
         store: measured costs of earlier compilations; None to measure everything anew.
         message_cost: what a message between hosts costs on top of the link; measured over the
             runtime's own protocol by whoever starts the pipeline.
-        busy_message: the same in the middle of a request, where caches are warm and nobody sleeps;
-            None where that was not measured.
         seed: of sample inputs that partc draws itself.
         calibration: inputs of the model from which ranges for int8 are taken; the sample input
             where there are none.
@@ -51,7 +49,6 @@ class Context:
     topology: Topology
     store: CostStore | None = None
     message_cost: MessageCost = TYPICAL_MESSAGE_COST
-    busy_message: MessageCost | None = None
     seed: int = 0
     progress: Progress = field(default=no_progress, compare=False)
     meters: Mapping[str, Meter] = field(default_factory=dict, compare=False)

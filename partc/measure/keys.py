@@ -16,8 +16,6 @@ KINDS = {
     "segment-fixed": "what one more segment costs",
     "paused-message-fixed": "what a message costs",
     "paused-message-per-byte": "what a byte of a message costs",
-    "busy-message-fixed": "what a message costs in the middle of a request",
-    "busy-message-per-byte": "what a byte of a message costs in the middle of a request",
 }
 
 STRUCTURED = frozenset(("block", "segment", "whole"))

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
-from partc.ir.cost import CostTable, MessageCost
+from partc.ir.cost import CostTable
 from partc.ir.program import Program
 from partc.ir.segment import Call, Segment
 from partc.ir.topology import Topology
-from partc.optimizer import Link, Op, Problem, Tensor, evaluate, simulate
+from partc.optimizer import Op, Problem, Tensor, evaluate, simulate
 from partc.optimizer.evaluation import CodecChoice
 
 
@@ -41,48 +41,6 @@ class Forecast:
     lone_s: Mapping[tuple[str, str], float]
 
 
-@dataclass(frozen=True)
-class BusyLinks:
-    """Links between hosts that work on the same request at the same time.
-
-    Attributes:
-        usual, busy: what a message costs between requests, and in the middle of one.
-    """
-
-    hosts: frozenset[str]
-    usual: MessageCost
-    busy: MessageCost
-
-    def saved_s(self, topology: Topology, sender: str, receiver: str) -> float:
-        """Seconds by which a message is cheaper whatever its size; 0 for other hosts."""
-        if not {sender, receiver} <= self.hosts:
-            return 0.0
-        if topology.link_between(sender, receiver).fixed_ms is not None:
-            return 0.0  # the topology says what it costs
-        return max(0.0, self.usual.fixed_s - self.busy.fixed_s)
-
-    def links(self, problem: Problem, topology: Topology) -> tuple[Link, ...]:
-        """The problem's links, cheaper between these hosts."""
-        saved_per_byte = max(0.0, self.usual.s_per_byte - self.busy.s_per_byte)
-
-        def cheaper(link: Link) -> Link:
-            if not set(link.between) <= self.hosts:
-                return link
-            saved_s = self.saved_s(topology, *link.between)
-            there, back = link.latency_s
-            out, home = link.seconds_per_byte
-            return Link(
-                between=link.between,
-                seconds_per_byte=(
-                    max(0.0, out - saved_per_byte),
-                    max(0.0, home - saved_per_byte),
-                ),
-                latency_s=(max(0.0, there - saved_s), max(0.0, back - saved_s)),
-            )
-
-        return tuple(cheaper(link) for link in problem.links)
-
-
 def messages_of(calls: Iterable[Call]) -> list[Message]:
     """Every message of a request that carries tensors."""
     found: list[Message] = []
@@ -104,7 +62,6 @@ def forecast(
     calls: Iterable[Call],
     seconds: Mapping[str, float],
     codecs: CodecChoice,
-    busy: BusyLinks | None = None,
 ) -> Forecast:
     """The latency of a plan.
 
@@ -112,7 +69,6 @@ def forecast(
         problem: the placement problem that the plan solves; its links and codecs are used.
         seconds: segment id -> what the segment takes on its host, with all that it takes to begin.
         codecs: how tensors travel.
-        busy: hosts between which messages are cheaper than the problem's.
     """
     assert program.costs is not None
     arrival_s: dict[tuple[str, str], float] = {}
@@ -120,8 +76,6 @@ def forecast(
     homes = {topology.output_home(name) for name in program.outputs}
     for message in messages_of(calls):
         fixed_s = message_fixed_s(program.costs, topology, message.sender, message.receiver)
-        if busy is not None:
-            fixed_s -= busy.saved_s(topology, message.sender, message.receiver)
         for position, tensor in enumerate(message.tensors):
             key = (tensor, message.receiver)
             arrival_s.setdefault(key, 0.0 if position else fixed_s)
@@ -133,7 +87,7 @@ def forecast(
     names = dict.fromkeys((*program.inputs, *program.outputs, *sorted(read | written)))
     plan = Problem(
         hosts=problem.hosts,
-        links=problem.links if busy is None else busy.links(problem, topology),
+        links=problem.links,
         bus=problem.bus,
         routes=problem.routes,
         codecs=problem.codecs,

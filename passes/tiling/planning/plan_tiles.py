@@ -22,7 +22,7 @@ from partc.passes.lower.schedule import make_calls, root_host
 from partc.passes.lower.segment_models import SegmentMaker
 from partc.passes.partition.problem import placement_problem
 from partc.passes.refine.corrections import blocks_s
-from partc.passes.refine.forecast import BusyLinks, forecast
+from partc.passes.refine.forecast import forecast
 from partc.passes.refine.segment_meter import SegmentMeter
 from partc.passes.tiling.planning.arcs import (
     Candidate,
@@ -130,10 +130,6 @@ class _Planner:
         self.groups = groups
         self.must_tile = must_tile
         self.said: list[str] = []
-        self.busy = None
-        if context.busy_message is not None:
-            hosts = frozenset(host for group in groups for host in group)
-            self.busy = BusyLinks(hosts, context.message_cost, context.busy_message)
 
     def run(self) -> PassResult:
         ranges = self._ranges()
@@ -142,8 +138,6 @@ class _Planner:
         self.context.progress("planning tiles", None)
         candidates = candidates_of(ranges, self._sharings(ranges))
         placement = _without_codecs(placement_problem(self.program, self.context.topology))
-        if self.busy is not None:
-            placement = placement.changed(links=self.busy.links(placement, self.context.topology))
         costs = TileCosts(self.program)
         made = tiling_problem(placement, candidates, costs)
         if not made.problem.arcs:
@@ -275,7 +269,7 @@ class _Planner:
             for s in segments
         }
         problem = placement_problem(lowered, topology)
-        found = forecast(problem, lowered, topology, structure, calls, seconds, {}, busy=self.busy)
+        found = forecast(problem, lowered, topology, structure, calls, seconds, {})
         return Tried(solution, groups, planned, found, times.costs)
 
     def _factors(
