@@ -19,6 +19,7 @@ import random
 import statistics
 import tempfile
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -177,7 +178,9 @@ class Study:
         samples = context.meter("server").run_times(self.program.model, feeds, settings, _ANCHOR)
         return statistics.median(samples)
 
-    def _measure(self, local: LocalDeployment, feeds: dict[str, Array], expected_s: float) -> float:
+    def _measure(
+        self, local: LocalDeployment, feeds: Mapping[str, Array], expected_s: float
+    ) -> float:
         wanted = int(self.given.seconds / (expected_s + PAUSE_S))
         requests = min(max(wanted, _FEWEST_REQUESTS), self.given.requests)
         warmup = _WARMUP_REQUESTS if expected_s < self.given.seconds / 4 else 1

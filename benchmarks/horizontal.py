@@ -13,6 +13,7 @@ import json
 import statistics
 import tempfile
 import time
+from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -71,7 +72,10 @@ def fully_convolutional(side: int = 512, channels: int = 32, layers: int = 8) ->
     return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=9)
 
 
-SOURCES = {**MODELS, "fully_convolutional": fully_convolutional}
+SOURCES: dict[str, Callable[[], onnx.ModelProto]] = {
+    **MODELS,
+    "fully_convolutional": fully_convolutional,
+}
 
 
 @dataclass(frozen=True)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import onnx
 import pytest
@@ -51,7 +52,7 @@ def hosts(**settings: object) -> Topology:
     return Topology.parse({"hosts": {"here": settings}})
 
 
-def profile(**changes: object) -> Profile:
+def profile(**changes: Any) -> Profile:
     ops = [op.name for op in program().placed_ops]
     return replace(Profile(dict.fromkeys(ops, (1.0,) * 20), (3.0,) * 20), **changes)
 
