@@ -76,9 +76,6 @@ SOURCES: dict[str, Callable[[], onnx.ModelProto]] = {
     **MODELS,
     "fully_convolutional": fully_convolutional,
 }
-    **MODELS,
-    "fully_convolutional": fully_convolutional,
-}
 
 
 @dataclass(frozen=True)
