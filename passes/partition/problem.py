@@ -127,18 +127,29 @@ def _message_of(program: Program, topology: Topology, name: str) -> dict[str, An
     host with the first of those. What measured plans showed replaces either.
     """
     assert program.costs is not None
-    shares = _rides_along(name, program.inputs, topology.input_home) or _rides_along(
-        name, program.outputs, topology.output_home
-    )
+    as_input = _rides_along(name, program.inputs, topology.input_home)
+    as_output = _rides_along(name, program.outputs, topology.output_home)
+    shares = as_input or as_output
     known = program.costs.corrections.get(name)
     if known is None:
-        return {"shares_message": True} if shares else {}
+        alone = _lone_arrivals(program, topology, name) if as_output else {}
+        return {"shares_message": True, "extra_s": alone} if shares else {}
     if len(topology.hosts) > 2 or topology.bus:
         return {"extra_s": dict(known), "shares_message": shares}
     one, other = topology.hosts
     link = topology.link_between(one, other)
     extra_s = {host: _latency_s(program, topology, link, host) for host in (one, other)}
     return {"shares_message": True, "extra_s": extra_s | dict(known)}
+
+
+def _lone_arrivals(program: Program, topology: Topology, output: str) -> dict[str, float]:
+    """An output shares a message where it is wanted, and pays for its own to other hosts."""
+    home = topology.output_home(output)
+    return {
+        host: _latency_s(program, topology, topology.link_between(home, host), host)
+        for host in topology.hosts
+        if host != home and topology.are_joined(home, host)
+    }
 
 
 def _rides_along(name: str, group: Sequence[str], home: Callable[[str], str]) -> bool:

@@ -18,13 +18,13 @@ from partc.ir.program import Program
 from partc.ir.text import program_text
 from partc.passes.contract import TYPICAL_MESSAGE_COST, Context
 from partc.passes.ingest.read_model import read_model
-from partc.pipeline import DEFAULT_PIPELINE, Pipeline
+from partc.pipeline import Pipeline
 from tests.support.nasty_models import floats, parsed
 from tests.support.placements import QUICK, topology_of
 
 GOLDEN = Path(__file__).parent / "golden"
 HOSTS = topology_of(("camera", "server"))
-NAMES = [each.name for each in Pipeline.parse(DEFAULT_PIPELINE).passes]
+NAMES = [each.name for each in Pipeline.parse(QUICK).passes]
 
 
 def small_model() -> onnx.ModelProto:
