@@ -212,6 +212,9 @@ def simulation_sentence(facts: Facts) -> str | None:
     )
 
 
+_WITHIN_NOISE = 5e-4
+
+
 def refinement_sentence(facts: Facts) -> str | None:
     """How the plan stood up to being measured; None where nothing was."""
     found = facts.manifest.refinement
@@ -220,10 +223,12 @@ def refinement_sentence(facts: Facts) -> str | None:
     is_tiled = facts.manifest.tiling is not None
     plans = count(len(found.rounds), "plan") + (" without tiles" if is_tiled else "")
     off = [abs(r.predicted_s / r.measured_s - 1) for r in found.rounds if r.measured_s > 0]
-    text = (
-        f"The segments of {plans} were measured; predictions were off by up to "
-        f"{100 * max(off, default=0.0):.1f} % and were corrected. "
-    )
+    most = max(off, default=0.0)
+    text = f"The segments of {plans} were measured"
+    if most < _WITHIN_NOISE:
+        text += " and took what was predicted, within the noise of measuring. "
+    else:
+        text += f"; predictions were off by up to {100 * most:.1f} % and were corrected. "
     if is_tiled:
         return text.rstrip()
     if found.outcome == "settled":

@@ -43,3 +43,21 @@ def test_the_history_of_the_refinement_is_told(outcome: str, said: str) -> None:
 def test_without_a_refinement_nothing_is_said() -> None:
     manifest, reads = sample.chain()
     assert "Plans that were measured" not in render_report(manifest, reads=reads)
+
+
+def test_predictions_that_held_are_said_to_have_held() -> None:
+    manifest, _ = sample.chain()
+    entry = RefinementEntry.model_validate(
+        {
+            "rounds": [
+                {"blocks": {"camera": 1}, "predicted_s": 0.02, "measured_s": 0.02, "segments": 1}
+            ],
+            "outcome": "settled",
+            "spent_s": 1.0,
+            "drift": 1.0,
+        }
+    )
+    printed = io.StringIO()
+    changed = manifest.model_copy(update={"refinement": entry})
+    print_compilation(Console(file=printed, width=300), changed)
+    assert "took what was predicted" in printed.getvalue()
