@@ -182,7 +182,8 @@ class _Solve:
             return plan
         if known.objective > plan.objective * (1 + _TIE):
             return plan
-        lost = (plan.objective - known.objective) / plan.objective
+        # A plan may cost nothing: the energy of hosts that draw no power.
+        lost = (plan.objective - known.objective) / plan.objective if plan.objective else 0.0
         if raw.status == "optimal" and self.gap == 0.0 and lost > _RELATIVE_ERROR:
             raise OptimizerError(
                 f"{raw.solver} calls {plan.objective:.9g} optimal, but {known.solver} reaches "
