@@ -1,7 +1,8 @@
-"""What holds for every test: the user's own store of measured costs is never touched."""
+"""What holds for every test: the user's costs are never touched, Ctrl-C means what it did."""
 
 from __future__ import annotations
 
+import signal
 from collections.abc import Iterator
 
 import pytest
@@ -12,3 +13,11 @@ def _costs_of_this_session(tmp_path_factory: pytest.TempPathFactory) -> Iterator
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("PARTC_COSTS", str(tmp_path_factory.mktemp("costs") / "costs.sqlite"))
         yield
+
+
+@pytest.fixture(autouse=True)
+def _signals_are_handled_as_before() -> Iterator[None]:
+    numbers = (signal.SIGINT, signal.SIGTERM)
+    before = [signal.getsignal(number) for number in numbers]
+    yield
+    assert [signal.getsignal(number) for number in numbers] == before

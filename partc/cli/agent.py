@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import signal
 import threading
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -205,20 +204,20 @@ def _run(
     from partc.agent.daemon import Agent, AgentOptions, default_folder
     from partc.runtime.allocator import keep_large_blocks
     from partc.runtime.credentials import find_credentials
+    from partc.runtime.server import set_by_signals, stop_after_input
 
     keep_large_blocks()
     stopping = threading.Event()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda *_: stopping.set())
     if exit_with_input:
-        from partc.runtime.server import stop_after_input
-
         threading.Thread(target=stop_after_input, args=(stopping,), daemon=True).start()
     found = find_credentials(credentials, (listen,))
     options = AgentOptions(
         while_serving=while_serving, largest_bundle_bytes=largest_bundle_mib << 20
     )
-    with Agent(listen, state or default_folder(), found, options) as agent:
+    with (
+        set_by_signals(stopping),
+        Agent(listen, state or default_folder(), found, options) as agent,
+    ):
         node = agent.describe()
         if agent.notice:
             console.print(agent.notice, markup=False)

@@ -136,14 +136,15 @@ def serve(
         on_ready: called with the address once requests are accepted.
     """
     stopping = stop or threading.Event()
-    with _signals_set(stopping), HostServer(bundle, host, listen, **options) as server:
+    with set_by_signals(stopping), HostServer(bundle, host, listen, **options) as server:
         if on_ready is not None:
             on_ready(server.address)
         stopping.wait()
 
 
 @contextmanager
-def _signals_set(stopping: threading.Event) -> Iterator[None]:
+def set_by_signals(stopping: threading.Event) -> Iterator[None]:
+    """Let SIGTERM and SIGINT set ``stopping``, and mean again what they did when this is left."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return
