@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from partc.bundle.manifest import Manifest, SegmentEntry
@@ -31,12 +31,15 @@ class BundleCheck:
     Attributes:
         files: how many files have the digest that the manifest says.
         loss: of the outputs by encoded transfers, the largest of all plans.
+        by_reference: host -> why its segments were run by the reference implementation and not by
+            its own backend.
     """
 
     files: int
     max_abs_error: float
     max_rel_error: float
     loss: float = 0.0
+    by_reference: Mapping[str, str] = field(default_factory=dict)
 
 
 def verify_bundle(path: Path) -> BundleCheck:
@@ -54,8 +57,9 @@ def verify_bundle(path: Path) -> BundleCheck:
     manifest = bundle.manifest
     tolerance = _tolerance(manifest.pipeline)
     worst_abs = worst_rel = loss = 0.0
+    instead: dict[str, str] = {}
     with ExitStack() as stack:
-        run = _runs(bundle, stack)
+        run = _runs(bundle, stack, instead)
         for plan in manifest.plans:
             held: dict[str, Array] = dict(feeds)
             for segment in plan.segments:
@@ -85,7 +89,7 @@ def verify_bundle(path: Path) -> BundleCheck:
             f"the encoded transfers lose {loss:.3g} of the answer here, more than the budget of "
             f"{budget:g}; compile the bundle again on this kind of machine"
         )
-    return BundleCheck(len(manifest.files), worst_abs, worst_rel, loss)
+    return BundleCheck(len(manifest.files), worst_abs, worst_rel, loss, instead)
 
 
 def _refuse_more_loss(manifest: Manifest, loss: float) -> None:
@@ -99,9 +103,13 @@ def _refuse_more_loss(manifest: Manifest, loss: float) -> None:
 
 
 def _runs(
-    bundle: Bundle, stack: ExitStack
+    bundle: Bundle, stack: ExitStack, instead: dict[str, str]
 ) -> Callable[[SegmentEntry, Mapping[str, Array]], dict[str, Array]]:
-    """Runs a segment as its host would; each is loaded once, however many plans it is in."""
+    """Runs a segment as its host would; each is loaded once, however many plans it is in.
+
+    Args:
+        instead: takes down the hosts whose segments the reference runs, and why.
+    """
     runners: dict[str, Runner] = {}
 
     def run(segment: SegmentEntry, given: Mapping[str, Array]) -> dict[str, Array]:
@@ -110,6 +118,8 @@ def _runs(
             if segment.id not in runners:
                 file = bundle.artefact_path(segment.host, segment.id)
                 executor = executor_here(host.backend, settings_of(host))
+                if executor.instead:
+                    instead[segment.host] = executor.instead
                 runner = executor.backend.runner(file, executor.settings)
                 runners[segment.id] = stack.enter_context(runner)
             return runners[segment.id].run(given)

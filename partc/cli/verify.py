@@ -33,6 +33,7 @@ def command(bundle: Path, as_json: bool, quiet: bool) -> None:
                     "max_abs_error": result.max_abs_error,
                     "max_rel_error": result.max_rel_error,
                     "loss": result.loss,
+                    "by_reference": dict(result.by_reference),
                 },
             }
         )
@@ -43,3 +44,8 @@ def command(bundle: Path, as_json: bool, quiet: bool) -> None:
             "relative)"
             + (f", of which codecs and precision lose {result.loss:.3g}" if result.loss else "")
         )
+        for host, why in result.by_reference.items():
+            console.print(
+                f"Host {host} was checked by the reference implementation: {why}; verify the "
+                "bundle there to check its own backend"
+            )

@@ -15,6 +15,7 @@ from partc.bundle.reader import Bundle
 from partc.errors import VerificationError
 from partc.ir.topology import Topology
 from partc.verification import verify_bundle
+from tests.cli.support import partc
 from tests.support.narrowing import OPS, Seconds, bundled
 
 COSTS: Seconds = {
@@ -49,6 +50,24 @@ def test_it_finds_what_the_compiler_found(bundle: Bundle) -> None:
     assert check.loss == pytest.approx(bundle.manifest.verified.loss, rel=1e-6)
     assert 0 < check.loss <= 0.05
     assert check.max_rel_error < 1e-4
+
+
+def test_it_says_which_hosts_the_reference_checked(
+    bundle: Bundle, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """As on a machine that has not the server's backend."""
+
+    def elsewhere(data: Any) -> None:
+        data["hosts"]["server"]["backend"] = "acme-npu"
+
+    assert verify_bundle(bundle.path).by_reference == {}
+    copy = changed(bundle, tmp_path, elsewhere)
+    why = "no backend named 'acme-npu' is installed here"
+    assert verify_bundle(copy).by_reference == {"server": why}
+    done = partc(capfd, "verify", copy, "--json")
+    assert json.loads(done.out)["verified"]["by_reference"] == {"server": why}
+    said = " ".join(partc(capfd, "verify", copy).err.split())
+    assert f"Host server was checked by the reference implementation: {why}; verify" in said
 
 
 def test_a_loss_over_the_budget_is_refused(bundle: Bundle, tmp_path: Path) -> None:
