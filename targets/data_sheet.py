@@ -35,11 +35,11 @@ class DataSheetMeter:
     @property
     def where(self) -> str:
         """The target's own name: what is known holds for it alone."""
-        return f"the data sheet of {self.target.name}"
+        return f"the {self._figures} of {self.target.name}"
 
     def detect(self) -> Detection:
         """Not available, and why; the fingerprint names the data sheet."""
-        return Detection(False, self.reason, "", f"data sheet/{self.target.name}")
+        return Detection(False, self.reason, "", f"{self._figures}/{self.target.name}")
 
     def unsupported(self, model: onnx.ModelProto) -> dict[str, str]:
         """Ops that the data sheet does not list or, where it lists none, that the backend refuses
@@ -47,7 +47,7 @@ class DataSheetMeter:
         listed = set(self.target.hardware.ops)
         if listed:
             return {
-                node.name: f"the data sheet of {self.target.name} lists no op {node.op_type!r}"
+                node.name: f"{self._listed} no op {node.op_type!r}"
                 for node in model.graph.node
                 if node.domain not in _STANDARD or node.op_type not in listed
             }
@@ -88,6 +88,15 @@ class DataSheetMeter:
     ) -> list[tuple[float, ...]]:
         """Raises MissingBackendError."""
         raise self._not_here()
+
+    @property
+    def _figures(self) -> str:
+        return self.target.hardware.figures
+
+    @property
+    def _listed(self) -> str:
+        verb = "list" if self.target.hardware.typical else "lists"
+        return f"the {self._figures} of {self.target.name} {verb}"
 
     def _not_here(self) -> MissingBackendError:
         return MissingBackendError(

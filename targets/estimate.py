@@ -91,7 +91,7 @@ def estimated_costs(
     if not hardware.has_rates:
         raise TargetError(
             f"costs on target {target.name!r} cannot be estimated: its file {target.origin} has "
-            "no [hardware.peak_flop_s]; add the rates of its data sheet, or measure it"
+            f"no [hardware.peak_flop_s]; add the rates of its {hardware.figures}, or measure it"
         )
     work = work_by_op(program)
     precision = _precision(program, hardware)

@@ -19,7 +19,7 @@ Text = Annotated[str, Field(min_length=1, max_length=200)]
 
 
 class Hardware(BaseModel):
-    """The figures of a data sheet; what it does not say is None or empty.
+    """The figures of a data sheet, or typical ones; what is not known is None or empty.
 
     Attributes:
         kind: of the unit that runs the model; it decides which efficiencies are assumed.
@@ -83,3 +83,8 @@ class Hardware(BaseModel):
     def has_rates(self) -> bool:
         """Whether costs can be estimated for it."""
         return bool(self.peak_flop_s)
+
+    @property
+    def figures(self) -> str:
+        """What its figures are, in words: of a product there is a data sheet, of a kind none."""
+        return "typical figures" if self.typical else "data sheet"

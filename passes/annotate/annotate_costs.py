@@ -196,7 +196,8 @@ class _Source:
         }
         return _Table(
             costs,
-            f"{meter.target.name}: estimated from its data sheet, in {estimates.precision}; "
+            f"{meter.target.name}: estimated from its {meter.target.hardware.figures}, in "
+            f"{estimates.precision}; "
             f"{meter.reason}",
             notices,
         )

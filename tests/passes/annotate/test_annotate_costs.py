@@ -105,6 +105,9 @@ def test_costs_that_were_imported_into_the_store_go_before_a_data_sheet(tmp_path
     store = CostStore(tmp_path / "costs.sqlite")
     nano = hosts(target="jetson-orin-nano")
     estimated = QUICK.run(program(), Context(nano, store=store))
+    assert "estimated from its data sheet" in estimated.diagnostics[0]
+    typical = QUICK.run(program(), Context(hosts(target="x86-cpu")))
+    assert "estimated from its typical figures" in typical.diagnostics[0]
     assert {cost.provenance for cost in costs(estimated).values()} == {"estimated"}
     QUICK.run(program(), Context(hosts(), store=store))
     there = "tensorrt-10.3/aarch64/NVIDIA Jetson Orin Nano Developer Kit"
