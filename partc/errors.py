@@ -9,6 +9,7 @@ PartcError                      exit code 1
 │   └── ContractError           a pass broke what it requires or ensures: a defect of the pass
 ├── TargetError                 a backend failed
 │   ├── MissingBackendError     a backend is not installed, or lacks its hardware
+│   ├── UnbuildableError        a builder refuses a segment, and would again
 │   └── UnknownTargetError      exit code 2: no target has that name
 ├── OptimizerError              the solvers disagree, or a plan does not evaluate to its objective
 │   └── InfeasibleError         no placement satisfies the constraints (two solvers agree)
@@ -85,6 +86,10 @@ class TargetError(PartcError):
 
 class MissingBackendError(TargetError):
     """A backend is not installed, or its hardware is not there."""
+
+
+class UnbuildableError(TargetError):
+    """A builder refuses a segment: it is the segment's fault, and not that of the machine."""
 
 
 class UnknownTargetError(TargetError):

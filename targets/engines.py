@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol, runtime_checkable
 
 from partc.ir.engine import EngineRecipe, Flavour, Gpu
 from partc.targets.protocol import Runner
+from partc.targets.registry import backend_names, load_backend
 
 Progress = Callable[[str, float | None], None]
 """Called with what is being done and the fraction done, or None where that is unknown."""
@@ -48,7 +50,8 @@ class EngineBackend(Protocol):
         """Build a segment for ``gpu`` and write the engine to ``output``.
 
         Raises:
-            TargetError: the segment or the recipe cannot be built, or the build was killed.
+            UnbuildableError: the builder refuses the segment.
+        TargetError: the recipe cannot be followed, or the build was killed.
             OSError: the disk is full, or a file cannot be read or written.
         """
 
@@ -58,3 +61,81 @@ class EngineBackend(Protocol):
         Raises:
             TargetError: it does not load here.
         """
+
+
+@dataclass(frozen=True)
+class EngineSource:
+    """The ONNX that an engine is built from.
+
+    Attributes:
+        files: the model first, then the files with weights that it refers to; all in one folder.
+    """
+
+    files: tuple[Path, ...]
+
+
+class EngineBuilder(Protocol):
+    """Builds the engines of a host while a model is compiled: on this machine, or on a node."""
+
+    @property
+    def flavour(self) -> Flavour:
+        """The format of its engines."""
+
+    @property
+    def where(self) -> str:
+        """Through which agent; empty for this machine."""
+
+    def builders(self, capabilities: tuple[str, ...] | None) -> tuple[tuple[Gpu, ...], str]:
+        """As `EngineBackend.builders`.
+
+        Raises:
+            TargetError: the node cannot be asked.
+        """
+
+    def build(
+        self,
+        source: EngineSource,
+        recipe: EngineRecipe,
+        gpu: Gpu,
+        output: Path,
+        *,
+        progress: Progress | None = None,
+    ) -> None:
+        """As `EngineBackend.build`."""
+
+
+@dataclass(frozen=True)
+class LocalBuilder:
+    """Builds on this machine."""
+
+    backend: EngineBackend
+    where: str = ""
+
+    @property
+    def flavour(self) -> Flavour:
+        """The format of its engines."""
+        return self.backend.flavour
+
+    def builders(self, capabilities: tuple[str, ...] | None) -> tuple[tuple[Gpu, ...], str]:
+        """GPUs that engines can be built for on this machine."""
+        return self.backend.builders(capabilities)
+
+    def build(
+        self,
+        source: EngineSource,
+        recipe: EngineRecipe,
+        gpu: Gpu,
+        output: Path,
+        *,
+        progress: Progress | None = None,
+    ) -> None:
+        """Build a segment for ``gpu``."""
+        self.backend.build(source.files[0], recipe, gpu, output, progress=progress)
+
+
+def engine_backend(name: str) -> EngineBackend | None:
+    """The backend of that name, where it is installed and runs engines."""
+    if name not in backend_names():
+        return None
+    backend: object = load_backend(name)
+    return backend if isinstance(backend, EngineBackend) else None

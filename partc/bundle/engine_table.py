@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING
 
-from partc.ir.engine import EngineEntry
+from partc.ir.engine import EngineEntry, source_digest
 
 if TYPE_CHECKING:
     from partc.bundle.manifest import Artefact, FileEntry, HostEntry, Manifest
@@ -15,8 +13,7 @@ if TYPE_CHECKING:
 
 def segment_digest(files: Mapping[str, FileEntry], names: Iterable[str]) -> str:
     """Of a segment's ONNX file and the files with weights that it refers to."""
-    digests = [files[name].sha256 for name in names]
-    return hashlib.sha256(json.dumps(digests).encode()).hexdigest()
+    return source_digest(files[name].sha256 for name in names)
 
 
 def source_of(entry: EngineEntry, artefact: Artefact) -> tuple[str, ...]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import re
+from collections.abc import Iterable
 from typing import Annotated, Literal, Self
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
@@ -136,12 +137,19 @@ class EngineKey(_Strict):
 
 
 class EngineFile(_Strict):
-    """An engine that was built: its key, and the file with its digest."""
+    """An engine that was built: its key, and the file with its digest.
+
+    Attributes:
+        build_s: how long building took, where that is known.
+        built_by: the agent on whose node it was built; empty for the machine that compiled.
+    """
 
     key: EngineKey
     path: str
     sha256: Sha256
     size_bytes: Annotated[int, Field(ge=1)]
+    build_s: Annotated[float, Field(ge=0, allow_inf_nan=False)] | None = None
+    built_by: Annotated[str, Field(max_length=300)] = ""
 
 
 class EngineEntry(_Strict):
@@ -181,14 +189,24 @@ class EngineEntry(_Strict):
 
     def key_for(self, gpu: Gpu) -> EngineKey:
         """Of the engine that would be built on ``gpu``."""
-        return EngineKey(
-            flavour=self.recipe.flavour,
-            version=gpu.version,
-            compute_capability=gpu.compute_capability,
-            platform=gpu.platform,
-            segment_sha256=self.segment_sha256,
-            recipe_sha256=self.recipe.sha256,
-        )
+        return engine_key(self.recipe, self.segment_sha256, gpu)
+
+
+def engine_key(recipe: EngineRecipe, segment_sha256: str, gpu: Gpu) -> EngineKey:
+    """Of the engine that a segment becomes by ``recipe`` on ``gpu``."""
+    return EngineKey(
+        flavour=recipe.flavour,
+        version=gpu.version,
+        compute_capability=gpu.compute_capability,
+        platform=gpu.platform,
+        segment_sha256=segment_sha256,
+        recipe_sha256=recipe.sha256,
+    )
+
+
+def source_digest(sha256s: Iterable[str]) -> str:
+    """Of a segment, by the digests of its ONNX file and of the files with weights it refers to."""
+    return hashlib.sha256(json.dumps(list(sha256s)).encode()).hexdigest()
 
 
 def mismatch(key: EngineKey, entry: EngineEntry, gpu: Gpu) -> str:

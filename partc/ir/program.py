@@ -15,6 +15,7 @@ from partc.ir.codec_table import CodecTable
 from partc.ir.cost import CostTable
 from partc.ir.plan import Plan
 from partc.ir.portfolio import Portfolio
+from partc.ir.refusal import Refusal
 from partc.ir.segment import Segment
 from partc.ir.tensor import TensorInfo, element_bits
 from partc.ir.tiling import Tiled
@@ -113,6 +114,7 @@ class Program:
         blocks, costs, codecs, plan, segments, verification: None until their pass ran.
         portfolio: plans for changing conditions, where the topology declares any.
         notices: sentences the user should read.
+        refusals: ops that a host cannot run.
         tiled: the program before ``tile`` rewrote it, and what each of its tensors is a part of.
     """
 
@@ -130,6 +132,7 @@ class Program:
     segments: tuple[Segment, ...] | None = None
     verification: Verification | None = None
     notices: tuple[str, ...] = ()
+    refusals: tuple[Refusal, ...] = ()
     tiled: Tiled | None = None
 
     @property

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from contextlib import ExitStack
 from pathlib import Path
 
 import onnx
@@ -18,6 +19,7 @@ from partc.passes.contract import Progress, no_progress
 from partc.passes.emit.annotate_graph import annotated_model
 from partc.passes.emit.engines import add_engines
 from partc.passes.emit.manifest import PlannedCalls, build_manifest
+from partc.passes.emit.workshop import Workshop
 from partc.passes.lower.schedule import make_calls
 from partc.targets.support import unsupported_by_host
 
@@ -35,8 +37,12 @@ def emit_bundle(
     force: bool = False,
     render_report: Callable[[Manifest], str] | None = None,
     progress: Progress = no_progress,
+    workshop: Workshop | None = None,
 ) -> Manifest:
     """Write everything that the hosts and a reader need; the folder appears whole or not at all.
+
+    Args:
+        workshop: where engines are built; one of this machine alone if None.
 
     Raises:
         BundleError: ``output`` exists, or cannot be written.
@@ -45,7 +51,9 @@ def emit_bundle(
     if program.segments is None or program.verification is None or program.plan is None:
         raise PassError("a bundle needs a verified program; run split and verify before")
     plans = _planned_calls(program, topology)
-    with BundleWriter(output, force) as writer:
+    with ExitStack() as stack:
+        workshop = workshop or stack.enter_context(Workshop(topology))
+        writer = stack.enter_context(BundleWriter(output, force))
         fallback, no_fallback = _fallback_segments(program, topology, plans)
         artefacts: dict[str, dict[str, Artefact]] = {}
         for host in topology.hosts:
@@ -55,7 +63,7 @@ def emit_bundle(
         writer.add_arrays("golden/output.npz", program.verification.outputs)
         writer.add_model(WHOLE_MODEL_NAME, annotated_model(program))
         segments = _segments_of_plans(program)
-        engines = add_engines(writer, program, topology, segments, artefacts, progress)
+        engines = add_engines(writer, program, topology, segments, artefacts, workshop, progress)
         problem = json.dumps(program.plan.problem, indent=1) + "\n"
         writer.add_bytes(PROBLEM_NAME, problem.encode())
 

@@ -1,26 +1,54 @@
-"""Engines of the hosts that run any: built here where that can be done, else told how."""
+"""Engines of the hosts that run any: built where that can be done now, else told how."""
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Iterable, Mapping, Sequence
-from pathlib import Path
 
 from partc.bundle.engine_table import segment_digest, source_of
 from partc.bundle.manifest import Artefact
 from partc.bundle.writer import BundleWriter
-from partc.errors import BundleError, TargetError
-from partc.ir.engine import EngineEntry, EngineFile, EngineOptions, EngineRecipe, Gpu, ShapeRange
+from partc.errors import BundleError, TargetError, UnbuildableError
+from partc.ir.engine import (
+    EngineEntry,
+    EngineFile,
+    EngineOptions,
+    EngineRecipe,
+    Flavour,
+    Gpu,
+    ShapeRange,
+)
 from partc.ir.program import Array, Program
 from partc.ir.segment import Segment
 from partc.ir.topology import Topology
 from partc.passes.contract import Progress
-from partc.targets.engines import EngineBackend
+from partc.passes.emit.workshop import Bench, Workshop
+from partc.targets.engines import EngineSource
 from partc.targets.reference import open_reference
-from partc.targets.registry import backend_names, load_backend, load_target
 
 LARGEST_GROWTH = 4
 """How many times its planned size an open dimension may have, where nobody says."""
+
+
+class UnbuildableSegment(BundleError):
+    """A segment that its host's builder refuses for every GPU that it was asked for.
+
+    Attributes:
+        segment: the segment.
+        gpu: one that it cannot be built for.
+        reason: what the builder said.
+    """
+
+    def __init__(self, segment: Segment, gpu: Gpu, reason: str) -> None:
+        ops = ", ".join(segment.ops[:3]) + (" ..." if len(segment.ops) > 3 else "")
+        super().__init__(
+            f"segment {segment.id!r} ({ops}) cannot be built for host {segment.host!r}, compute "
+            f"capability {gpu.compute_capability}: {reason}; keep its ops off that host with "
+            "[constraints] forbid, or give the host another precision or target",
+            host=segment.host,
+        )
+        self.segment = segment
+        self.gpu = gpu
+        self.reason = reason
 
 
 def add_engines(
@@ -29,6 +57,7 @@ def add_engines(
     topology: Topology,
     segments: Sequence[Sequence[Segment]],
     artefacts: Mapping[str, Mapping[str, Artefact]],
+    workshop: Workshop,
     progress: Progress,
 ) -> dict[str, dict[str, EngineEntry]]:
     """Host -> segment -> its engine.
@@ -37,41 +66,53 @@ def add_engines(
         segments: of each plan, in the order in which they run.
 
     Raises:
-        BundleError: a segment cannot be built for the host that the plan gives it to.
+        UnbuildableSegment: a segment cannot be built for the host that the plan gives it to.
     """
-    backends = {name: backend for name in topology.hosts if (backend := _backend(topology, name))}
-    if not backends:
+    benches = {name: bench for name in topology.hosts if (bench := workshop.bench(name))}
+    if not benches:
         return {}
     every = {segment.id: segment for plan in segments for segment in plan}
-    wanted = [segment for segment in every.values() if segment.host in backends]
+    wanted = [segment for segment in every.values() if segment.host in benches]
     golden = _golden(writer, program, segments, {segment.id for segment in wanted}, progress)
-    found: dict[str, dict[str, EngineEntry]] = {name: {} for name in backends}
+    found: dict[str, dict[str, EngineEntry]] = {name: {} for name in benches}
     for number, segment in enumerate(wanted):
-        progress(f"building the engine of {segment.id}", number / len(wanted))
-        maker = _Maker(writer, program, topology, backends[segment.host])
+        told = _told(progress, segment, benches[segment.host], number / len(wanted))
+        maker = _Maker(writer, program, topology, workshop, benches[segment.host], told)
         artefact = artefacts[segment.host][segment.id]
         found[segment.host][segment.id] = maker.entry(segment, artefact, golden[segment.id])
     return found
 
 
-def _backend(topology: Topology, host: str) -> EngineBackend | None:
-    name = load_target(topology.hosts[host].target).backend
-    if name not in backend_names():
-        return None
-    backend: object = load_backend(name)
-    return backend if isinstance(backend, EngineBackend) else None
+def _told(progress: Progress, segment: Segment, bench: Bench, fraction: float) -> Progress:
+    where = f" on {bench.builder.where}" if bench.builder.where and bench.gpus else ""
+    activity = f"building the engine of {segment.id}{where}"
+    progress(activity, fraction)
+
+    def tell(phase: str, done: float | None) -> None:
+        share = "" if done is None else f" {done:.0%}"
+        progress(f"{activity}: {phase}{share}", fraction)
+
+    return tell
 
 
 class _Maker:
     """Makes the entries of one host's segments."""
 
     def __init__(
-        self, writer: BundleWriter, program: Program, topology: Topology, backend: EngineBackend
+        self,
+        writer: BundleWriter,
+        program: Program,
+        topology: Topology,
+        workshop: Workshop,
+        bench: Bench,
+        progress: Progress,
     ) -> None:
         self._writer = writer
         self._program = program
         self._topology = topology
-        self._backend = backend
+        self._workshop = workshop
+        self._bench = bench
+        self._progress = progress
 
     def entry(self, segment: Segment, artefact: Artefact, golden: list[str]) -> EngineEntry:
         options = self._topology.hosts[segment.host].engine
@@ -80,7 +121,7 @@ class _Maker:
             path = f"hosts/{segment.host}/{segment.id}.engine.onnx"
             source = [self._writer.add_model(path, segment.engine_source)]
         entry = EngineEntry(
-            recipe=_recipe(self._backend, options, self._program, segment),
+            recipe=engine_recipe(self._bench.flavour, options, self._program, segment),
             segment_sha256="0" * 64,
             precision=segment.precision,
             state="build_on_target",
@@ -90,17 +131,26 @@ class _Maker:
         names = source_of(entry, artefact)
         digest = segment_digest(self._writer.files, names)
         entry = entry.model_copy(update={"segment_sha256": digest})
-        gpus, reason = self._backend.builders(options.compute_capabilities)
         built: list[EngineFile] = []
-        failed: dict[str, str] = {}
-        for gpu in gpus:
+        refused: dict[Gpu, str] = {}
+        left: dict[Gpu, str] = {}
+        for gpu in self._bench.gpus:
             try:
-                built.append(self._built(segment, entry, names[0], gpu))
-            except TargetError as error:
-                failed[gpu.compute_capability] = str(error)
-        if failed and not built:
-            raise self._explained(segment, failed)
-        reasons = [reason, *(f"not for compute capability {c}: {why}" for c, why in failed.items())]
+                built.append(self._built(segment, entry, names, gpu))
+            except UnbuildableError as error:
+                refused[gpu] = str(error)
+            except TargetError as error:  # the machine's fault, so the host may do better
+                left[gpu] = str(error)
+        if refused and not built and not left:
+            gpu, reason = next(iter(refused.items()))
+            raise UnbuildableSegment(segment, gpu, reason)
+        reasons = [
+            self._bench.reason,
+            *(
+                f"not for compute capability {gpu.compute_capability}: {why}"
+                for gpu, why in {**refused, **left}.items()
+            ),
+        ]
         return entry.model_copy(
             update={
                 "state": "built" if built else "build_on_target",
@@ -109,34 +159,32 @@ class _Maker:
             }
         )
 
-    def _explained(self, segment: Segment, failed: Mapping[str, str]) -> BundleError:
-        ops = ", ".join(segment.ops[:3]) + (" ..." if len(segment.ops) > 3 else "")
-        capability, why = next(iter(failed.items()))
-        return BundleError(
-            f"segment {segment.id!r} ({ops}) cannot be built for host {segment.host!r}, compute "
-            f"capability {capability}: {why}; keep its ops off that host with [constraints] "
-            "forbid, or give the host another precision or target",
-            host=segment.host,
-        )
-
-    def _built(self, segment: Segment, entry: EngineEntry, model: str, gpu: Gpu) -> EngineFile:
-        with tempfile.TemporaryDirectory(prefix="partc-") as folder:
-            output = Path(folder) / "engine"
-            self._backend.build(self._writer.path_of(model), entry.recipe, gpu, output)
-            suffix = gpu.compute_capability.replace(".", "")
-            name = f"hosts/{segment.host}/{segment.id}.sm{suffix}.{gpu.flavour}"
-            self._writer.add_bytes(name, output.read_bytes())
+    def _built(
+        self, segment: Segment, entry: EngineEntry, names: Sequence[str], gpu: Gpu
+    ) -> EngineFile:
+        key = entry.key_for(gpu)
+        source = EngineSource(tuple(self._writer.path_of(name) for name in names))
+        made = self._workshop.build(segment.host, source, entry.recipe, key, gpu, self._progress)
+        suffix = gpu.compute_capability.replace(".", "")
+        name = f"hosts/{segment.host}/{segment.id}.sm{suffix}.{gpu.flavour}"
+        self._writer.add_bytes(name, made.path.read_bytes())
         listed = self._writer.files[name]
         return EngineFile(
-            key=entry.key_for(gpu), path=name, sha256=listed.sha256, size_bytes=listed.size_bytes
-        )
+            key=key, path=name, sha256=listed.sha256, size_bytes=listed.size_bytes,
+            build_s=round(made.build_s, 3), built_by=made.built_by,
+        )  # fmt: skip
 
 
-def _recipe(
-    backend: EngineBackend, options: EngineOptions, program: Program, segment: Segment
+def engine_recipe(
+    flavour: Flavour, options: EngineOptions, program: Program, segment: Segment
 ) -> EngineRecipe:
+    """How a segment is built.
+
+    Raises:
+        BundleError: as `segment_shapes`.
+    """
     return EngineRecipe(
-        flavour=backend.flavour,
+        flavour=flavour,
         hardware_compatibility=options.hardware_compatibility,
         version_compatible=options.version_compatible,
         dla_core=options.dla_core,

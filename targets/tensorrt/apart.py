@@ -12,12 +12,13 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from partc.errors import TargetError
+from partc.errors import TargetError, UnbuildableError
 from partc.targets.tensorrt.flavour import Library
 
 Progress = Callable[[str, float | None], None]
 
 _LONGEST_COMPLAINT = 300
+_CRASHES = (signal.SIGSEGV, signal.SIGABRT, signal.SIGBUS)
 # The same memory layout each time (see the worker): sets of text in one order, and large blocks
 # from the heap and not from wherever the kernel has room.
 _SAME_LAYOUT = {
@@ -43,8 +44,8 @@ def ask(
         files: open files that it may use.
 
     Raises:
-        TargetError: it could not be done, took longer than ``timeout_s``, or the process crashed
-            or was killed.
+        UnbuildableError: a builder refuses the segment, or crashes over it.
+        TargetError: it could not be done, took longer than ``timeout_s``, or was killed.
         OSError: it could not read or write a file.
     """
     process = subprocess.Popen(
@@ -94,11 +95,13 @@ def ask(
     if late.is_set():
         raise TargetError(f"{what} took longer than {timeout_s:g} s and was stopped")
     if status < 0:
-        raise TargetError(f"{what} process {_death(-status)}")
+        kind = UnbuildableError if job["job"] == "build" and -status in _CRASHES else TargetError
+        raise kind(f"{what} process {_death(-status)}")
     if "errno" in answer:
         raise OSError(answer["errno"], os.strerror(answer["errno"]))
     if "error" in answer:
-        raise TargetError(answer["error"])
+        kind = UnbuildableError if answer.get("is_unbuildable") else TargetError
+        raise kind(answer["error"])
     if "done" not in answer:
         complaint = (complaints or [""])[0]
         raise TargetError(f"{what} process ended without an answer: {complaint or 'no reason'}")
@@ -115,6 +118,6 @@ def _death(number: int) -> str:
     name = signal.Signals(number).name
     if number == signal.SIGKILL:
         return "was killed (SIGKILL), perhaps for want of memory; free some and try again"
-    if number in (signal.SIGSEGV, signal.SIGABRT, signal.SIGBUS):
+    if number in _CRASHES:
         return f"crashed ({name}); check that driver and library versions fit each other"
     return f"was ended by {name}"

@@ -64,7 +64,8 @@ def build(
     """Build a segment for ``gpu`` and write the engine to ``output``.
 
     Raises:
-        TargetError: the segment or the recipe cannot be built, or the build was killed.
+        UnbuildableError: the builder refuses the segment.
+        TargetError: the recipe cannot be followed, or the build was killed.
         OSError: the disk is full, or a file cannot be read or written.
     """
     if recipe.flavour != library.flavour:

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from partc.errors import TargetError
+from partc.errors import TargetError, UnbuildableError
 from partc.ir.engine import EngineRecipe
 from partc.targets.tensorrt.flavour import Library
 from partc.targets.tensorrt.log import make_logger, sentence
@@ -34,7 +34,8 @@ def build_engine(
         detailed: keep in the engine which ops each layer is made of.
 
     Raises:
-        TargetError: the model or the recipe cannot be built.
+        UnbuildableError: the model cannot be built.
+        TargetError: the recipe cannot be followed.
     """
     trt = library.load()
     logger = make_logger(trt)
@@ -43,7 +44,7 @@ def build_engine(
     parser = trt.OnnxParser(network, logger)
     if not parser.parse_from_file(str(model)):
         texts = [parser.get_error(i).desc() for i in range(parser.num_errors)]
-        raise TargetError(
+        raise UnbuildableError(
             f"{library.title} cannot read the segment: {sentence(texts or logger.errors)}"
         )
     config = builder.create_builder_config()
@@ -59,7 +60,9 @@ def build_engine(
         config.progress_monitor = _monitor(trt, progress)
     plan = builder.build_serialized_network(network, config)
     if plan is None:
-        raise TargetError(f"{library.title} cannot build the segment: {sentence(logger.errors)}")
+        raise UnbuildableError(
+            f"{library.title} cannot build the segment: {sentence(logger.errors)}"
+        )
     timings = b""
     if library.flavour == "tensorrt":
         cache = config.get_timing_cache()
@@ -97,7 +100,7 @@ def _profile(library: Library, builder: Any, network: Any, recipe: EngineRecipe)
     for i in range(network.num_inputs):
         tensor = network.get_input(i)
         if tensor.is_shape_tensor:
-            raise TargetError(
+            raise UnbuildableError(
                 f"input {tensor.name!r} decides shapes, which engines take only from the host; "
                 "pin the op that reads it to another host, or fix the dimensions with --shape"
             )

@@ -16,7 +16,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from partc.errors import PartcError
+from partc.errors import PartcError, UnbuildableError
 from partc.ir.engine import EngineRecipe
 from partc.targets.tensorrt.flavour import LIBRARIES, Library
 
@@ -130,7 +130,7 @@ def main() -> int:
         else:
             say({"done": {"probe": probe, "supports": supports}[job["job"]](library, job)})
     except PartcError as error:
-        say({"error": str(error)})
+        say({"error": str(error), "is_unbuildable": isinstance(error, UnbuildableError)})
     except OSError as error:
         say({"errno": error.errno or errno.EIO})
     return 0
