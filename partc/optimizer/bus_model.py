@@ -41,7 +41,8 @@ class BusModel(PlacementModel):
         source = self.source_places(net)
         readers = self.reader_places(net)
         options = self.instance.codec_options(net.tensor)
-        if len(options) > 1 and not self.weighs_codecs():
+        alike = not any(host.codec_factors for host in self.problem.hosts)
+        if len(options) > 1 and alike and not self.weighs_codecs():
             options = self._undominated(options)
         puts = {
             host: [place.minus(r.get(host, ZERO)) for r in readers]
@@ -114,12 +115,12 @@ class BusModel(PlacementModel):
 
     def _own(self, option: CodecOption, host: int, *, sending: bool) -> CodecOption:
         """What one end does; a tensor's loss counts once, where it is put on the bus."""
-        slowdown = self.problem.hosts[host].codec_slowdown
+        data = self.problem.hosts[host]
         return replace(
             option,
             loss=option.loss if sending else 0.0,
-            encode_s=option.encode_s * slowdown if sending else 0.0,
-            decode_s=0.0 if sending else option.decode_s * slowdown,
+            encode_s=option.encode_s * data.encoding_factor(option.name) if sending else 0.0,
+            decode_s=0.0 if sending else option.decode_s * data.decoding_factor(option.name),
         )
 
     def _wire_s(self, net: Net, option: CodecOption, host: int, *, sending: bool) -> float:

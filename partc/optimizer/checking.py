@@ -40,6 +40,9 @@ def check_problem(problem: Problem) -> None:
         for tensor_name, host_name in homes.items():
             _known("tensor", tensor_name, tensors, label)
             _known("host", host_name, hosts, f"{label} for tensor {tensor_name!r}")
+    for host in problem.hosts:
+        for name in host.codec_factors:
+            _known("codec", name, codecs, f"codec_factors of host {host.name!r}")
     for name in problem.energy_hosts:
         _known("host", name, hosts, "energy_hosts")
     _check_producers(problem)

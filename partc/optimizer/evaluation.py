@@ -242,8 +242,8 @@ class _Evaluator:
 
     def _send_over_link(self, routes: Routes, tensor: str, source: str, destination: str) -> None:
         codec, sent_bytes, encode_s, decode_s = self._encoding(tensor, source, destination)
-        encode_s *= self.hosts[source].codec_slowdown
-        decode_s *= self.hosts[destination].codec_slowdown
+        encode_s *= self.hosts[source].encoding_factor(codec)
+        decode_s *= self.hosts[destination].decoding_factor(codec)
         seconds_per_byte, latency_s = routes.cost(source, destination)
         wire_s = sent_bytes * seconds_per_byte + self._arrival_s(tensor, destination, latency_s)
         self.wire_s[source, destination] = self.wire_s.get((source, destination), 0.0) + wire_s
@@ -263,7 +263,7 @@ class _Evaluator:
                 f"Tensor {tensor!r} is put on the bus once, so all its receivers share one codec."
             )
         codec, sent_bytes, encode_s, decode_s = self._encoding(tensor, source, readers[0])
-        encode_s *= self.hosts[source].codec_slowdown
+        encode_s *= self.hosts[source].encoding_factor(codec)
         alone = not self.problem.tensor_by_name[tensor].shares_message
         put_s = self._bus_s(source, sent_bytes)
         put_s += self.hosts[source].bus_latency_s if alone else 0.0
@@ -272,7 +272,7 @@ class _Evaluator:
         for reader in readers:
             get_s = self._bus_s(reader, sent_bytes)
             get_s += self._arrival_s(tensor, reader, self.hosts[reader].bus_latency_s)
-            taken_s = decode_s * self.hosts[reader].codec_slowdown
+            taken_s = decode_s * self.hosts[reader].decoding_factor(codec)
             self.receiving_s[reader] += get_s
             self.codec_s[reader] += taken_s
             self.presence[tensor].add(reader)

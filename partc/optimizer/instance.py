@@ -77,8 +77,6 @@ class Instance:
     ) -> list[CodecOption]:
         """Every way to send the tensor, plain first; seconds as on these hosts, where given."""
         hosts = self.problem.hosts
-        encoding = 1.0 if sender is None else hosts[sender].codec_slowdown
-        decoding = 1.0 if receiver is None else hosts[receiver].codec_slowdown
         tensor = self.problem.tensor_by_name[tensor_name]
         size_bytes = tensor.size_bytes
         options = [CodecOption(NO_CODEC, size_bytes, 0.0, 0.0, 0.0)]
@@ -90,8 +88,12 @@ class Instance:
                     continue
                 ratio = ratio if own.ratio is None else own.ratio
                 loss = loss if own.loss is None else own.loss
-            encode_s = size_bytes * codec.encode_s_per_byte * encoding
-            decode_s = size_bytes * codec.decode_s_per_byte * decoding
+            encode_s = size_bytes * codec.encode_s_per_byte
+            decode_s = size_bytes * codec.decode_s_per_byte
+            if sender is not None:
+                encode_s *= hosts[sender].encoding_factor(codec.name)
+            if receiver is not None:
+                decode_s *= hosts[receiver].decoding_factor(codec.name)
             options.append(CodecOption(codec.name, size_bytes * ratio, encode_s, decode_s, loss))
         return options
 

@@ -28,6 +28,13 @@ class _Data(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 
+class CodecFactors(_Data):
+    """How many times longer one codec takes on a host than the codec itself says."""
+
+    encode: Amount = 1.0
+    decode: Amount = 1.0
+
+
 class Host(_Data):
     """One machine or processing unit.
 
@@ -38,6 +45,7 @@ class Host(_Data):
             receiving, and in the rest of the request's latency.
         bus_seconds_per_byte, bus_latency_s: cost of one byte and of one message on a shared bus.
         codec_slowdown: factor on what encoding and decoding cost here.
+        codec_factors: further factors, of single codecs.
     """
 
     name: Name
@@ -49,6 +57,17 @@ class Host(_Data):
     bus_seconds_per_byte: Amount | None = None
     bus_latency_s: Amount = 0.0
     codec_slowdown: Amount = 1.0
+    codec_factors: dict[Name, CodecFactors] = Field(default_factory=dict)
+
+    def encoding_factor(self, codec: str) -> float:
+        """How many times longer encoding takes here than the codec says."""
+        own = self.codec_factors.get(codec)
+        return self.codec_slowdown * (1.0 if own is None else own.encode)
+
+    def decoding_factor(self, codec: str) -> float:
+        """As `encoding_factor`, of decoding."""
+        own = self.codec_factors.get(codec)
+        return self.codec_slowdown * (1.0 if own is None else own.decode)
 
 
 class Link(_Data):
@@ -228,6 +247,14 @@ class Problem(_Data):
         """A checked copy with some fields replaced."""
         return type(self)(
             **({name: getattr(self, name) for name in type(self).model_fields} | fields)
+        )
+
+    def without_codecs(self) -> Problem:
+        """A copy in which all tensors travel as they are."""
+        return self.changed(
+            codecs=(),
+            tensors=tuple(each.model_copy(update={"codecs": {}}) for each in self.tensors),
+            hosts=tuple(each.model_copy(update={"codec_factors": {}}) for each in self.hosts),
         )
 
     def constrained(self, **fields: Any) -> Problem:

@@ -185,11 +185,10 @@ def _first_hop_s_per_byte(problem: Problem, device: str, other: str) -> float:
 
 def _minimum_cut(problem: Problem) -> list[Placement]:
     limits = problem.constraints
-    relaxed = problem.changed(
+    plain = problem.without_codecs()
+    relaxed = plain.changed(
         objective="latency",
-        codecs=(),
-        tensors=tuple(tensor.model_copy(update={"codecs": {}}) for tensor in problem.tensors),
-        hosts=tuple(host.model_copy(update={"memory_bytes": None}) for host in problem.hosts),
+        hosts=tuple(host.model_copy(update={"memory_bytes": None}) for host in plain.hosts),
         constraints=Constraints(
             monotone=limits.monotone,
             pinned=limits.pinned,

@@ -62,6 +62,7 @@ def _codecs(data: dict[str, Any], generator: random.Random, unit_s: float) -> No
         codec | {"encode_s_per_byte": codec.get("encode_s_per_byte", 0.0) * unit_s}
         for codec in CODECS
     ]
+    data["hosts"][-1]["codec_factors"] = {"int8": {"encode": 0.0, "decode": 7.0}}
     data["tensors"][1]["codecs"] = {"fp16": None, "int8": {"ratio": 0.3, "loss": 0.02}}
     del generator
 

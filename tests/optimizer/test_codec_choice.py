@@ -25,6 +25,7 @@ def with_codecs(seed: int, shape: str, objective: str) -> Problem:
     data["constraints"] = {"loss_budget": generator.choice([0.0, 0.02, 0.045, 0.07])}
     if generator.random() < 0.3:
         data["constraints"]["deadline_s"] = 60.0
+    data["hosts"][seed % 3]["codec_factors"] = {"int8": {"encode": 5.0, "decode": 0.5}}
     return Problem.from_dict(data)
 
 

@@ -255,3 +255,34 @@ def test_a_host_cannot_have_the_name_of_the_medium() -> None:
                 "ops": [],
             }
         )
+
+
+@pytest.mark.parametrize("on_a_bus", [False, True])
+def test_a_codec_takes_its_own_time_on_each_host(on_a_bus: bool) -> None:
+    """Encoding is the sender's work, decoding the receiver's."""
+    hosts: list[dict[str, Any]] = [
+        {"name": "camera", "codec_slowdown": 2.0,
+         "codec_factors": {"zip": {"encode": 3.0, "decode": 100.0}}},
+        {"name": "server", "codec_factors": {"zip": {"encode": 100.0, "decode": 0.5}}},
+    ]  # fmt: skip
+    data: dict[str, Any] = {
+        "hosts": hosts,
+        "ops": [{"name": "op", "inputs": ["x"], "outputs": ["y"], "cost_s": {"server": 0.0}}],
+        "tensors": [{"name": "x", "size_bytes": 10}, {"name": "y", "size_bytes": 0}],
+        "inputs": {"x": "camera"},
+        "outputs": {"y": "server"},
+        "codecs": [
+            {"name": "zip", "ratio": 0.5, "encode_s_per_byte": 0.1, "decode_s_per_byte": 0.2}
+        ],
+    }
+    if on_a_bus:
+        data["bus"] = {"hosts": ["camera", "server"]}
+        for host in hosts:
+            host["bus_seconds_per_byte"] = 0.0
+    else:
+        data["links"] = [{"between": ["camera", "server"], "seconds_per_byte": [0.0, 0.0]}]
+    problem = Problem.from_dict(data)
+    found = evaluate(problem, {"op": "server"}, {("x", "camera", "server"): "zip"})
+    (moved,) = found.transfers
+    assert moved.encode_s == pytest.approx(10 * 0.1 * 2 * 3)
+    assert moved.decode_s == pytest.approx(10 * 0.2 * 0.5)

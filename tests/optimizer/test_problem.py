@@ -160,6 +160,10 @@ WRONG = {
     "self link": (_set("links", 0, "between", ["camera", "camera"]), "to itself"),
     "no link": (_set("links", []), "No links join host 'server'"),
     "unknown tensor": (_set("ops", 0, "inputs", ["y"]), "no tensor named 'y'"),
+    "unknown codec of a host": (
+        _set("hosts", 0, "codec_factors", {"zstd": {"encode": 2}}),
+        "codec_factors of host 'camera'",
+    ),
     "unknown weight": (_set("ops", 0, "weights", ["w"]), "no weight named 'w'"),
     "unknown cost host": (_set("ops", 0, "cost_s", {"cam": 1}), "cost_s of op 'conv1'"),
     "unknown home": (_set("inputs", "x", "camra"), "Did you mean 'camera'?"),

@@ -137,7 +137,8 @@ class _Planner:
             return PassResult(self.program, False, tuple(self.said))
         self.context.progress("planning tiles", None)
         candidates = candidates_of(ranges, self._sharings(ranges))
-        placement = _without_codecs(placement_problem(self.program, self.context.topology))
+        # Tiles travel as they are.
+        placement = placement_problem(self.program, self.context.topology).without_codecs()
         costs = TileCosts(self.program)
         made = tiling_problem(placement, candidates, costs)
         if not made.problem.arcs:
@@ -354,9 +355,3 @@ class _Planner:
                 pass_name=self.options.name,
             )
         self.said.append(f"nothing is tiled: {why}")
-
-
-def _without_codecs(problem: Problem) -> Problem:
-    """The problem with tensors that travel as they are, which is all that tiles can do."""
-    plain = tuple(tensor.model_copy(update={"codecs": {}}) for tensor in problem.tensors)
-    return problem.changed(codecs=(), tensors=plain)
