@@ -44,6 +44,7 @@ class Context:
         meters: host -> what measures on its hardware; hosts that are not named are measured on
             this machine, or known by their data sheet where that is other hardware.
         imports: host -> a profile that was taken there, in place of measuring.
+        kept: what one pass has worked out and another may need again; each works without.
     """
 
     topology: Topology
@@ -54,6 +55,7 @@ class Context:
     meters: Mapping[str, Meter] = field(default_factory=dict, compare=False)
     imports: Mapping[str, ImportedCosts] = field(default_factory=dict, compare=False)
     calibration: tuple[Mapping[str, Array], ...] = field(default=(), compare=False)
+    kept: dict[str, object] = field(default_factory=dict, compare=False, repr=False)
 
     def meter(self, host: str) -> Meter:
         """What measures on the hardware of ``host``.

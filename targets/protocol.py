@@ -11,7 +11,9 @@ from typing import Protocol, Self, runtime_checkable
 import numpy as np
 import onnx
 
+from partc.ir.engine import Precision
 from partc.measure.conditions import Conditions
+from partc.measure.keys import PRECISION_PREFIX
 from partc.measure.statistics import PRECISION
 from partc.measure.stopping import StoppingRule
 
@@ -43,20 +45,28 @@ class RunSettings:
         provider: of the backends that have several, the one that executes; empty for the
             backend's own choice.
         provider_options: of the provider, sorted by name.
+        precision: that is written into the segment's ONNX; backends run a segment as it is, so it
+            only tells what was measured.
     """
 
     threads: int = 1
     optimization: str = "all"
     provider: str = ""
     provider_options: tuple[tuple[str, str], ...] = ()
+    precision: Precision = "fp32"
 
     @property
     def key(self) -> str:
-        """The settings as one line of text, as the keys of stored costs hold it."""
+        """The settings as one line of text, as the keys of stored costs hold it.
+
+        float32 is not written, so that costs from before other precisions were measured count.
+        """
         parts = [str(self.threads), self.optimization]
         if self.provider:
             options = [f"{name}={value}" for name, value in self.provider_options]
             parts.append(",".join([self.provider, *options]))
+        if self.precision != "fp32":
+            parts.append(f"{PRECISION_PREFIX}{self.precision}")
         return "|".join(parts)
 
 

@@ -52,4 +52,5 @@ def run_settings(host: Host, target: Target | None = None) -> RunSettings:
         optimization=target.optimization,
         provider=target.provider,
         provider_options=target.provider_options,
+        precision=host.precision,
     )

@@ -252,8 +252,11 @@ T = TypeVar("T")
 
 
 def settings_to_plain(settings: RunSettings) -> dict[str, Any]:
-    """For `Job.settings`."""
-    return _plain(_settings, settings)
+    """For `Job.settings`; agents from before precisions were measured know float32 alone."""
+    plain = _plain(_settings, settings)
+    if settings.precision == RunSettings.precision:
+        del plain["precision"]
+    return plain
 
 
 def sampling_to_plain(sampling: Sampling) -> dict[str, Any]:

@@ -19,7 +19,7 @@ from pydantic import (
 from partc.bundle.consistency import check_consistency
 from partc.bundle.tiling import TilingEntry
 from partc.errors import BundleError
-from partc.ir.engine import EngineEntry
+from partc.ir.engine import EngineEntry, Precision
 from partc.ir.topology import Address, Topology
 
 SCHEMA_VERSION = 2
@@ -82,6 +82,8 @@ class HostEntry(_Strict):
             the artefact is what it runs where no engine can be had.
     """
 
+        precision: in which segments compute, unless an op keeps float32.
+        costs_precision: in which its costs were measured or estimated; empty where nobody said.
     target: str
     backend: str
     optimization: str = "all"
@@ -97,6 +99,8 @@ class HostEntry(_Strict):
 
 
 class SegmentEntry(_Strict):
+    precision: Precision = "fp32"
+    costs_precision: Annotated[str, Field(max_length=16)] = ""
     """A segment; see `partc.ir.segment.Segment`."""
 
     id: str

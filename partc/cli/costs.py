@@ -35,6 +35,11 @@ def _selecting(function: Decorated) -> Decorated:
     for option in (
         click.option("--older-than", metavar="AGE", help="Measured longer ago: 30d, 12h, 2w, 90m."),
         click.option("--threads", type=click.IntRange(min=1), help="Measured with so many."),
+        click.option(
+            "--precision",
+            type=click.Choice(["fp32", "fp16", "bf16", "int8"]),
+            help="Measured in this precision.",
+        ),
         click.option("--label", metavar="TEXT", default="", help="Op types or shapes with TEXT."),
         click.option("--kind", metavar="KIND", default="", help="block, segment, whole, ..."),
         click.option("--model", metavar="TEXT", default="", help="First seen in such a model."),
@@ -265,6 +270,7 @@ def _plain(entry: Entry) -> dict[str, Any]:
         "fingerprint": what.fingerprint,
         "settings": what.conditions_text,
         "threads": what.threads,
+        "precision": what.precision or None,
         "pause_ms": what.pause_ms,
         "label": entry.about.label,
         "model": entry.about.model,

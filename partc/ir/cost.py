@@ -81,6 +81,8 @@ class CostTable:
             seconds, as measured segments showed.
         segments: (host, ops) -> what a segment costs there as a whole, where it was measured.
         refinement: how the corrections were found.
+        precisions: host name -> in which precision its costs were measured or estimated; empty
+            where a profile of another tool does not say.
     """
 
     costs: Mapping[str, Mapping[str, Cost]]
@@ -90,6 +92,7 @@ class CostTable:
     corrections: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
     segments: Mapping[tuple[str, tuple[str, ...]], Cost] = field(default_factory=dict)
     refinement: Refinement | None = None
+    precisions: Mapping[str, str] = field(default_factory=dict)
 
     def of(self, block: str, host: str) -> Cost:
         """The cost of ``block`` on ``host``.

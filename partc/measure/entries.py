@@ -60,6 +60,7 @@ class Selection:
         fingerprint, model, kind, label: parts of these texts, whatever the case.
         older_than: measured longer ago than this; entries without a time count as older.
         threads: of a run.
+        precision: in which the model ran.
     """
 
     fingerprint: str = ""
@@ -68,6 +69,7 @@ class Selection:
     label: str = ""
     older_than: datetime.timedelta | None = None
     threads: int | None = None
+    precision: str | None = None
 
     @property
     def is_everything(self) -> bool:
@@ -89,6 +91,8 @@ class Selection:
         if any(wanted.casefold() not in text.casefold() for wanted, text in texts):
             return False
         if self.threads is not None and entry.what.threads != self.threads:
+            return False
+        if self.precision is not None and entry.what.precision != self.precision:
             return False
         measured_at = entry.measured_at
         return self.older_than is None or measured_at is None or now - measured_at > self.older_than

@@ -8,6 +8,8 @@ from dataclasses import dataclass
 _SIGNATURE = re.compile(r"[0-9a-f]{64}")
 _PAUSE = re.compile(r"pause ([0-9.e+-]+) ms")
 _POWER = "power "
+PRECISION_PREFIX = "precision "
+"""Of the part of the settings that tells in which precision a model ran, if not in float32."""
 
 KINDS = {
     "block": "a block",
@@ -31,8 +33,8 @@ class CostKey:
         signature: structure of what is measured (`partc.measure.signature`); empty for kinds that
             are measured once for each machine.
         fingerprint: hardware and backend.
-        settings: as `RunSettings.key` writes them: threads, level, provider; empty where nothing
-            is run by a backend.
+        settings: as `RunSettings.key` writes them: threads, level, provider, precision; empty
+            where nothing is run by a backend.
         pause_ms: idle time before each run; None where it does not count.
         power: the power mode of the machine; empty where it has none.
     """
@@ -74,6 +76,14 @@ class CostKey:
         """Threads of a run; None where nothing is run by a backend."""
         number = self.settings.partition("|")[0]
         return int(number) if number.isdecimal() else None
+
+    @property
+    def precision(self) -> str:
+        """In which the model ran; empty where nothing is run by a backend."""
+        if self.threads is None:
+            return ""
+        last = self.settings.rpartition("|")[2]
+        return last.removeprefix(PRECISION_PREFIX) if last.startswith(PRECISION_PREFIX) else "fp32"
 
     @property
     def conditions_text(self) -> str:

@@ -20,6 +20,7 @@ from partc.passes.annotate.block_costs import (
     segment_fixed_cost,
 )
 from partc.passes.annotate.stored_costs import CostKeys
+from partc.passes.annotate.deployed_model import deployed_model
 from partc.passes.contract import Context, Pass, PassResult
 from partc.passes.ingest.sample import sample_feeds
 from partc.passes.partition.constraints import problem_constraints
@@ -36,11 +37,13 @@ from partc.targets.support import refusals_said, unsupported_by_host
 class AnnotateCosts(Pass):
     """Measures blocks on each host's hardware, or takes them from the store or from a profile.
 
-    A block's cost is the median time of its kernels, scaled so that all blocks together, and
-    what a segment costs before it computes anything, take as long as the whole model does without
-    the profiler. A host's ``slowdown`` multiplies it. For hardware that is not here, costs come
-    from its agent, from a profile that was taken there, from costs that were imported into the
-    store, or, if there is none of these, from an estimate by its data sheet.
+    What is measured is the model in the precision of the host, as its segments will be; casts and
+    quantisation count to the ops that they are there for. A block's cost is the median time of its
+    kernels, scaled so that all blocks together, and what a segment costs before it computes
+    anything, take as long as the whole model does without the profiler. A host's ``slowdown``
+    multiplies it. For hardware that is not here, costs come from its agent, from a profile that was
+    taken there, from costs that were imported into the store, or, if there is none of these, from
+    an estimate by its data sheet.
 
     Attributes:
         repeats: most runs of the model; fewer when the median is known within 2 %.
@@ -70,19 +73,21 @@ class AnnotateCosts(Pass):
         fixed_s: dict[str, float] = {}
         whole_s: dict[str, float] = {}
         known: dict[tuple[str, str, RunSettings, str], _Table] = {}
+        precisions: dict[str, str] = {}
         for name, host in context.topology.hosts.items():
             meter, settings = context.meter(name), run_settings(host)
-            own = f"{name * (name in context.imports)}|{host.precision}"
-            key = (meter.backend_name, meter.where, settings, own)
+            key = (meter.backend_name, meter.where, settings, name * (name in context.imports))
             if key not in known:
                 known[key] = _Source(self, program, context, name, meter, settings).table()
-            table = known[key].costs
+            table, precisions[name] = known[key].costs, known[key].precision
             fixed_s[name] = table[SEGMENT].median_s * host.slowdown
             whole_s[name] = table[WHOLE].median_s * host.slowdown
             for block in program.blocks or ():
                 if not any(op in refused[name] for op in block.ops):
                     costs[block.name][name] = table[block.name].scaled(host.slowdown)
-        table_of_all = CostTable(costs, fixed_s, whole_s, context.message_cost)
+        table_of_all = CostTable(
+            costs, fixed_s, whole_s, context.message_cost, precisions=precisions
+        )
         notices = [*program.notices, *(n for each in known.values() for n in each.notices)]
         notices += refusals_said(refused)
         if context.store is not None and context.store.notice:
@@ -98,7 +103,8 @@ class AnnotateCosts(Pass):
 
 @dataclass(frozen=True)
 class _Table:
-    """Costs of one kind of host by block, and of `WHOLE` and `SEGMENT`."""
+    """Costs of one kind of host by block, and of `WHOLE` and `SEGMENT`; ``precision`` is that in
+    which they were found, and empty where a profile does not say."""
 
     costs: Mapping[str, Cost]
     said: str
@@ -112,6 +118,7 @@ class _Source:
     options: AnnotateCosts
     program: Program
     context: Context
+    precision: str
     host: str
     meter: Meter
     settings: RunSettings
@@ -126,13 +133,20 @@ class _Source:
 
     @property
     def _named(self) -> str:
-        return f"{self.meter.backend_name}{self.meter.where and f' on {self.meter.where}'}"
+        where, precision = self.meter.where, self.settings.precision
+        in_precision = "" if precision == "fp32" else f" in {precision}"
+        return f"{self.meter.backend_name}{where and f' on {where}'}{in_precision}"
 
     @property
     def _command(self) -> str:
         target = self.context.topology.hosts[self.host].target
         model = self.program.source or "MODEL"
-        return f"partc profile {model} --target {target} --threads {self.settings.threads}"
+        precision = self.settings.precision
+        return (
+            f"partc profile {model} --target {target} --threads {self.settings.threads}"
+            + (f" --precision {precision}" if precision != "fp32" else "")
+            + (" --calibration SAMPLES" if precision == "int8" else "")
+        )
 
     def _keys(self, fingerprint: str) -> CostKeys:
         pause_ms = self.options.pause_ms
@@ -145,10 +159,12 @@ class _Source:
         if store is not None and not self.options.fresh:
             found = keys.find(store)
             if len(found) == len(keys.keys):
-                return _Table(found, f"{self._named}: all {len(found)} costs found in the store")
+                said = f"{self._named}: all {len(found)} costs found in the store"
+                return _Table(found, said, self.settings.precision)
             missing = [text for name, text in keys.texts.items() if name not in found]
             notices.append(other_settings_notice(store, missing, self._command))
         self.context.progress(f"measuring on {self._named}", None)
+        deployed = deployed_model(self.program, self.context, self.host)
         sampling = self.options.sampling
         fixed = segment_fixed_cost(self.meter, self.settings, sampling)
         feeds = sample_feeds(self.program, self.context.seed)
@@ -165,7 +181,7 @@ class _Source:
             half = 100 * fresh[WHOLE].interval_s / fresh[WHOLE].median_s
             said += f"; did not settle: the median is known within {half:.0f} %"
         notices.append(profile.conditions.sentence(self.meter.where))
-        return _Table(fresh, said, tuple(notice for notice in notices if notice))
+        return _Table(fresh, said, self.settings.precision, tuple(n for n in notices if n))
 
     def _elsewhere(self, meter: DataSheetMeter) -> _Table:
         """Costs that came from such a machine with ``partc costs import``, or an estimate."""
@@ -176,7 +192,7 @@ class _Source:
             )
             if found.costs:
                 said = f"{meter.target.name}: measured on {found.fingerprint}, from the store"
-                return _Table(found.costs, said)
+                return _Table(found.costs, said, self.settings.precision)
             notices = (found.notice,) if found.notice else ()
         if self.options.costs == "measured":
             raise TargetError(
@@ -211,6 +227,7 @@ class _Source:
             known = bool(target.hardware.recognised_by)
             return is_backend and known and not why_other_hardware(target, [fingerprint])
 
+            estimates.precision,
         return accepts
 
     def _imported(self, imported: ImportedCosts) -> _Table:

@@ -10,6 +10,7 @@ import onnx
 from partc.ir.cost import Cost
 from partc.ir.program import Program
 from partc.measure.statistics import summarise
+from partc.passes.build.rewriting import rewritten
 from partc.targets.meter import Meter
 from partc.targets.protocol import Profile, RunSettings, Sampling
 
@@ -52,7 +53,8 @@ def own_share(whole_s: float, fixed_s: float) -> float:
 
 
 def segment_fixed_cost(meter: Meter, settings: RunSettings, sampling: Sampling) -> Cost:
-    """What a segment costs before it computes anything: one op on one number."""
+    """What a segment costs before it computes anything: one op on one number, in the precision
+    of the settings."""
     info = onnx.helper.make_tensor_value_info
     graph = onnx.helper.make_graph(
         [onnx.helper.make_node("Neg", ["x"], ["y"])],
@@ -63,6 +65,7 @@ def segment_fixed_cost(meter: Meter, settings: RunSettings, sampling: Sampling) 
     model = onnx.helper.make_model(
         graph, opset_imports=[onnx.helper.make_opsetid("", 13)], ir_version=8
     )
+    model = rewritten(model, settings.precision, ())
     feeds = {"x": np.zeros(1, np.float32)}
     few = replace(sampling, repeats=_FIXED_RUNS)
     return summarise(meter.run_times(model, feeds, settings, few))

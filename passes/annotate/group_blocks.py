@@ -9,7 +9,9 @@ from typing import ClassVar, Literal
 import networkx as nx
 
 from partc.ir.program import Block, Op, Program
+from partc.passes.annotate.deployed_model import deployed_model
 from partc.passes.contract import Context, Pass, PassResult
+from partc.targets.data_sheet import DataSheetMeter
 from partc.targets.protocol import RunSettings
 from partc.targets.settings import run_settings
 
@@ -61,7 +63,11 @@ def _fused_groups(program: Program, context: Context) -> Iterable[tuple[str, ...
         if key in seen:
             continue
         seen.add(key)
-        yield from meter.fused_groups(program.model, settings)
+        if name in context.imports or isinstance(meter, DataSheetMeter):
+            yield from meter.fused_groups(program.model, settings)
+            continue
+        deployed = deployed_model(program, context, name)
+        yield from deployed.grouped(meter.fused_groups(deployed.model, settings))
 
 
 def _acyclic_groups(program: Program, graph: nx.Graph) -> list[list[Op]]:

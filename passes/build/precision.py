@@ -6,21 +6,17 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import ClassVar, Literal
 
-import onnx
-
-from partc.errors import PassError, TopologyError, UsageError
 from partc.ir.program import Array, Program
 from partc.ir.segment import Segment
 from partc.passes.build.lowering import lowered
+from partc.passes.build.rewriting import (
+    calibration_samples,
+    for_bf16,
+    refuse_bf16_without_engine,
+    rewritten,
+)
 from partc.passes.contract import Context, Pass, PassResult
-from partc.passes.ingest.sample import sample_feeds
-from partc.targets.engines import EngineBackend
-from partc.targets.onnxruntime.quantize import quantised
 from partc.targets.reference import open_reference
-from partc.targets.registry import backend_names, load_backend, load_target
-
-_OPSET_OF_QUANTISATION = 13
-_OPSET_OF_BF16 = 22
 
 
 @dataclass(frozen=True)
@@ -56,7 +52,7 @@ class SetPrecision(Pass):
             if precision == "int8":
                 changed[segment.id], text = _in_int8(segment, samples.get(segment.id, []))
             elif precision == "bf16":
-                _refuse_bf16_without_engine(context, segment.host)
+                refuse_bf16_without_engine(context.topology, segment.host)
                 changed[segment.id], text = _in_bf16(segment)
             else:
                 found = lowered(segment.model, "fp16")
@@ -70,7 +66,7 @@ def _in_bf16(segment: Segment) -> tuple[Segment, str]:
     """No processor's ONNX Runtime computes in bfloat16, so the float32 model stays to fall back
     to, and what is lost is measured on a model that rounds every value."""
     assert segment.model is not None
-    model = _of_opset(segment.model, _OPSET_OF_BF16)
+    model = for_bf16(segment.model)
     found = lowered(model, "bf16")
     text = f"{found.ops} of {found.float_ops} float ops compute in bf16"
     emulated = lowered(model, "bf16", emulated=True).model
@@ -82,64 +78,15 @@ def _in_bf16(segment: Segment) -> tuple[Segment, str]:
 
 def _in_int8(segment: Segment, samples: list[Mapping[str, Array]]) -> tuple[Segment, str]:
     assert segment.model is not None
-    model = quantised(_of_opset(segment.model, _OPSET_OF_QUANTISATION), samples)
+    model = rewritten(segment.model, "int8", samples)
     count = sum(node.op_type == "QuantizeLinear" for node in model.graph.node)
     text = f"{count} tensors are quantised to int8, by the ranges of {len(samples)} sample inputs"
     return replace(segment, precision="int8", deployed=model), text
 
 
-def _of_opset(model: onnx.ModelProto, least: int) -> onnx.ModelProto:
-    """The model in an opset that has the types wanted; node names are kept, new nodes get some.
-
-    Raises:
-        PassError: ONNX cannot convert it.
-    """
-    version = next(
-        (each.version for each in model.opset_import if each.domain in ("", "ai.onnx")), 0
-    )
-    if version >= least or version == 0:
-        return model
-    try:
-        converted = onnx.version_converter.convert_version(model, least)
-        onnx.checker.check_model(converted)
-    except Exception as error:  # the converter raises whatever goes wrong inside
-        raise PassError(
-            f"the segment's opset {version} cannot be raised to {least}, which this precision "
-            f"needs: {str(error).splitlines()[0]}; export the model with a newer opset, or take "
-            "fp16",
-            pass_name=SetPrecision.name,
-        ) from error
-    taken = {node.name for node in converted.graph.node}
-    for index, node in enumerate(converted.graph.node):
-        if not node.name:
-            node.name = f"converted_{node.op_type}_{index}"
-            while node.name in taken:
-                node.name += "_"
-            taken.add(node.name)
-    return converted
-
-
-def _refuse_bf16_without_engine(context: Context, host: str) -> None:
-    target = load_target(context.topology.hosts[host].target)
-    backend: object = None
-    if target.backend in backend_names():
-        backend = load_backend(target.backend)
-    if not isinstance(backend, EngineBackend):
-        raise TopologyError(
-            f"host {host!r} is to compute in bf16, which only targets with engines do; take fp16 "
-            "or int8, or a TensorRT target",
-            host=host,
-        )
-
-
 def _inputs_of_segments(program: Program, context: Context) -> dict[str, list[Mapping[str, Array]]]:
     """Segment -> what it reads on each sample, in float32."""
-    if not program.sample and not context.calibration:
-        raise TopologyError(
-            "precision int8 needs real samples, from which the ranges of its tensors are taken; "
-            "give some with --calibration, or one with --input"
-        )
-    feeds = _checked(program, context.calibration) or [sample_feeds(program, context.seed)]
+    feeds = calibration_samples(program, context)
     found: dict[str, list[Mapping[str, Array]]] = {}
     for plan in _plans(program):
         if all(segment.id in found for segment in plan):
@@ -153,30 +100,6 @@ def _inputs_of_segments(program: Program, context: Context) -> dict[str, list[Ma
                 for each, given in zip(held, inputs, strict=True):
                     each.update(runner.run(given))
     return found
-
-
-def _checked(
-    program: Program, calibration: tuple[Mapping[str, Array], ...]
-) -> list[Mapping[str, Array]]:
-    for number, feeds in enumerate(calibration, 1):
-        for name in program.inputs:
-            if name not in feeds:
-                raise UsageError(f"calibration sample {number} has no input {name!r}")
-            info, array = program.tensor(name), feeds[name]
-            fits = info.shape is None or (
-                len(info.shape) == array.ndim
-                and all(
-                    want == have
-                    for want, have in zip(info.shape, array.shape, strict=True)
-                    if isinstance(want, int)
-                )
-            )
-            if array.dtype.name != info.dtype or not fits:
-                raise UsageError(
-                    f"calibration sample {number}: input {name!r} is {array.dtype} "
-                    f"{array.shape} and the model takes {info.dtype} {info.shape}"
-                )
-    return [{name: feeds[name] for name in program.inputs} for feeds in calibration]
 
 
 def _plans(program: Program) -> list[tuple[Segment, ...]]:

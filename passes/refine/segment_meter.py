@@ -15,6 +15,8 @@ from partc.measure.entries import About
 from partc.measure.keys import CostKey
 from partc.measure.signature import ops_label, ops_signature
 from partc.measure.statistics import summarise
+from partc.passes.annotate.deployed_model import deployed_model
+from partc.passes.build.rewriting import rewritten
 from partc.passes.contract import Context
 from partc.passes.ingest.sample import sample_feeds
 from partc.targets.meter import Job, Meter
@@ -42,6 +44,9 @@ class SegmentMeter:
     A machine that others share is a third faster in one minute than in the next. Segments take
     turns with the whole model, run by run, and their time is given in units of the whole model's
     known time, so that what is compared was measured under the same conditions.
+
+    Both are in the precision of the host. For int8 one sample does: which ranges tensors have
+    changes what is computed, and not how long it takes.
     """
 
     def __init__(self, program: Program, context: Context, sampling: Sampling) -> None:
@@ -119,11 +124,15 @@ class SegmentMeter:
         known_s = self._program.costs.whole_s[host] / slowdown
         feeds = self._tensors(every)
         tiled = self._program.tiled
-        whole_model = self._program.model if tiled is None else tiled.model
+        if tiled is None:
+            whole_model = deployed_model(self._program, self._context, host).model
+        else:
+            whole_model = rewritten(tiled.model, settings.precision, [feeds])
         jobs: list[Job] = [(whole_model, feeds)]
         for segment in missing:
             assert segment.model is not None
-            jobs.append((segment.model, {name: feeds[name] for name in segment.inputs}))
+            given = {name: feeds[name] for name in segment.inputs}
+            jobs.append((rewritten(segment.model, settings.precision, [given]), given))
         whole, *rows = meter.interleaved_times(jobs, settings, self._sampling)
         self._drifts.append(statistics.median(whole) / known_s)
         return {

@@ -6,10 +6,15 @@ after the NCHWc layout transformation, in its own name (an output of the fused o
 vanished, most of them into the one kernel ahead of them that has an anchor. Two kinds vanish into
 the kernel behind: the residual addition that a convolution takes as a fourth input, and the
 activation that a kernel names in an attribute.
+
+In a model of a lower precision kernels have further names: where the processor has no kernel of
+that type, casts are put around one of float32, whose output is then named after the original one
+behind `InsertedPrecisionFreeCast_`; a quantised kernel keeps the name of its op, with a number.
 """
 
 from __future__ import annotations
 
+import re
 import tempfile
 from collections import Counter
 from collections.abc import Iterable, Iterator
@@ -28,6 +33,8 @@ from partc.targets.shaping import shaping_ops
 _RESIDUAL = frozenset(("Add", "Sum"))
 _CONV_INPUTS = 3
 _LAYOUT_SUFFIX = "_nchwc"
+_CAST_PREFIX = "InsertedPrecisionFreeCast_"
+_NUMBER = re.compile(r"_token_[0-9]+$")
 
 
 @dataclass(frozen=True)
@@ -75,12 +82,16 @@ class OptimisedModel:
     def _anchor(self, kernel: onnx.NodeProto) -> str | None:
         named = kernel.name.removesuffix(_LAYOUT_SUFFIX)
         for tensor in (*kernel.output, named):
-            op = self.program.producer.get(tensor)
+            op = self.program.producer.get(tensor) or self.program.producer.get(
+                tensor.removeprefix(_CAST_PREFIX)
+            )
             if op is not None and not op.is_constant:
                 return op.name
-        name = named.split("/")[0] if named not in self.program.op_by_name else named
-        op = self.program.op_by_name.get(name)
-        return op.name if op is not None and not op.is_constant else None
+        for name in (named, named.split("/")[0], _NUMBER.sub("", named)):
+            op = self.program.op_by_name.get(name)
+            if op is not None:
+                return None if op.is_constant else op.name
+        return None
 
     @cached_property
     def _reader_lists(self) -> dict[str, list[int]]:

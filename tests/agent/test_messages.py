@@ -109,12 +109,21 @@ def test_settings_travel_and_unknown_ones_are_refused() -> None:
         sampling=sampling_to_plain(sampling),
     )  # fmt: skip
     assert settings_of(job) == settings and sampling_of(job) == sampling
-    newer = job.model_copy(update={"settings": {**job.settings, "precision": "fp8"}})
-    with pytest.raises(RequestError, match=r"'precision'.*same version"):
+    newer = job.model_copy(update={"settings": {**job.settings, "sparsity": "2:4"}})
+    with pytest.raises(RequestError, match=r"'sparsity'.*same version"):
         settings_of(newer)
     for change, part in (({"repeats": 10**9}, "repeats"), ({"budget_s": 1e9}, "budget_s")):
         with pytest.raises(RequestError, match=part):
             sampling_of(job.model_copy(update={"sampling": {**job.sampling, **change}}))
+
+
+def test_a_precision_travels_and_agents_from_before_still_understand_float32() -> None:
+    assert "precision" not in settings_to_plain(RunSettings())
+    plain = settings_to_plain(RunSettings(precision="int8"))
+    job = Job(kind="profile", backend="x", settings=plain)
+    assert settings_of(job).precision == "int8"
+    with pytest.raises(RequestError, match="precision"):
+        settings_of(job.model_copy(update={"settings": {**plain, "precision": "fp8"}}))
 
 
 @given(st.text(max_size=2000))

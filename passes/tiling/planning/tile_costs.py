@@ -17,12 +17,15 @@ from partc.passes.contract import Context
 from partc.passes.ingest.fold_constants import FoldConstants
 from partc.passes.ingest.infer_shapes import InferShapes
 from partc.passes.ingest.read_model import read_model
+from partc.passes.ingest.sample import sample_feeds
 from partc.passes.ingest.types import value_info
 from partc.passes.lower.segment_models import constant_ops_of
 from partc.passes.surgery import Extractor
 from partc.passes.tiling.ranges import TileableRange
 from partc.passes.tiling.tile import Tile
 from partc.passes.tiling.work import RangeWork
+from partc.targets.protocol import RunSettings
+from partc.targets.settings import run_settings
 
 Floats = npt.NDArray[np.float64]
 
@@ -67,8 +70,9 @@ def measured_points(
     """Measure the first tile of an even split of the range, on each kind of host.
 
     Halos are exchanged at every cut, so that each block computes little more than its own rows:
-    far from the whole, whose time is known. The tile is written as it would be deployed and
-    measured as any model is, block by block, with costs from the store where it has them.
+    far from the whole, whose time is known. The tile is written as it would be deployed, in the
+    host's precision, and measured as any model is, block by block, with costs from the store where
+    it has them.
 
     Raises:
         PassError: the tile cannot be made.
@@ -86,13 +90,13 @@ def measured_points(
     groups = tuple(tileable.group(last - 1, last, hosts, bounds[last]) for last in cuts)
     tile = _first_tile(program, context, groups, hosts)
     points: dict[str, dict[str, tuple[float, float]]] = {}
-    done: dict[tuple[str, str, int], str] = {}
+    done: dict[tuple[str, str, RunSettings], str] = {}
     for host in hosts:
         settings = context.topology.hosts[host]
         meter = context.meter(host)
         if not meter.detect().available:
             continue
-        key = (meter.backend_name, meter.where, settings.threads)
+        key = (meter.backend_name, meter.where, run_settings(settings))
         if key in done:
             other = context.topology.hosts[done[key]].slowdown
             points[host] = {
@@ -160,8 +164,10 @@ def _seconds_of_blocks(tile: _TileModel, context: Context, host: str) -> dict[st
     alone = Topology(hosts={host: context.topology.hosts[host]})
     meters = {host: context.meters[host]} if host in context.meters else {}
     inner = replace(context, topology=alone, meters=meters)
-    program = tile.program
-    for step in (InferShapes(), FoldConstants(), GroupBlocks(), AnnotateCosts()):
+    program = InferShapes().run(tile.program, inner).program
+    # A tile reads what no calibration sample holds. Which ranges int8 takes does not change times.
+    inner = replace(inner, calibration=(sample_feeds(program, context.seed),), kept={})
+    for step in (FoldConstants(), GroupBlocks(), AnnotateCosts()):
         program = step.run(program, inner).program
     assert program.costs is not None
     found: dict[str, float] = {}
