@@ -7,11 +7,12 @@ from collections.abc import Mapping, Sequence
 from contextlib import ExitStack, nullcontext
 from dataclasses import dataclass
 from functools import partial
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import onnx
 
 from partc.errors import TargetError
+from partc.ir.codec_table import CodecFactor
 from partc.measure.pinning import pinned
 from partc.measure.sampling import Measurement, measure
 from partc.targets.clocks import clock_of, timed
@@ -85,6 +86,18 @@ class Meter(Protocol):
 
         Returns:
             for each job its samples, the n-th of all of them from the same turn.
+        """
+
+
+@runtime_checkable
+class KnowsCodecs(Protocol):
+    """A meter of a node that tells how fast it encodes and decodes."""
+
+    def codec_factors(self, codecs: Sequence[str]) -> Mapping[str, CodecFactor]:
+        """Codec -> how many times longer it takes there than here; those that both know.
+
+        Raises:
+            TargetError: the node cannot be asked.
         """
 
 

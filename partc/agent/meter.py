@@ -35,6 +35,7 @@ from partc.agent.packing import pack
 from partc.agent.terms import measure_terms
 from partc.agent.wire.client import AgentClient
 from partc.errors import MissingBackendError, RequestError, TargetError
+from partc.ir.codec_table import CodecFactor
 from partc.ir.cost import MessageCost
 from partc.ir.topology import Topology
 from partc.measure.sampling import Measurement
@@ -147,6 +148,18 @@ class AgentMeter:
     def terms(self) -> Terms:
         """What the node does with each byte of a message, and of each codec."""
         return self._client.terms()
+
+    def codec_factors(self, codecs: Sequence[str]) -> Mapping[str, CodecFactor]:
+        """Codec -> how many times longer it takes there than here, on the same data."""
+        there, here = self.terms(), measure_terms(tuple(codecs))
+        return {
+            codec: CodecFactor(
+                _ratio(there.encode_s_per_byte[codec], here.encode_s_per_byte[codec]),
+                _ratio(there.decode_s_per_byte[codec], here.decode_s_per_byte[codec]),
+            )
+            for codec in codecs
+            if codec in there.encode_s_per_byte and codec in there.decode_s_per_byte
+        }
 
     def close(self) -> None:
         """Drop the connection."""
@@ -349,6 +362,11 @@ def _subject(
         datatype = datatype_of(dtype_name(given))
         entries.append(Feed(name=name, datatype=datatype, shape=list(given.shape), sha256=digest))
     return Subject(graph=packed.digest, feeds=entries)
+
+
+def _ratio(there_s: float, here_s: float) -> float:
+    """1 where nothing can be said, since here it took no time."""
+    return there_s / here_s if here_s > 0 else 1.0
 
 
 def _node_names(model: onnx.ModelProto) -> list[str]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 
 @dataclass(frozen=True)
@@ -19,6 +19,14 @@ class CodecCost:
 
 
 @dataclass(frozen=True)
+class CodecFactor:
+    """How many times longer one codec takes on a node than on this machine."""
+
+    encode: float
+    decode: float
+
+
+@dataclass(frozen=True)
 class CodecTable:
     """Measured on the activations of the sample input.
 
@@ -26,7 +34,10 @@ class CodecTable:
         costs: codec -> its speed.
         ratios: tensor -> codec -> encoded bytes per byte; a codec that does not apply to a tensor
             is absent.
+        factors: host -> codec -> how its speed differs from `costs`; for hosts whose node was
+            asked.
     """
 
     costs: Mapping[str, CodecCost]
     ratios: Mapping[str, Mapping[str, float]]
+    factors: Mapping[str, Mapping[str, CodecFactor]] = field(default_factory=dict)

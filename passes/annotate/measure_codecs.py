@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import ClassVar, Literal
 
 from partc.codecs import CODEC_NAMES, applies_to, decode, encode, is_lossy
 from partc.errors import TopologyError
-from partc.ir.codec_table import CodecCost, CodecTable
+from partc.ir.codec_table import CodecCost, CodecFactor, CodecTable
 from partc.ir.program import Array, Program
 from partc.ir.topology import Topology
 from partc.passes import surgery
@@ -17,6 +17,7 @@ from partc.passes.contract import Context, Pass, PassResult
 from partc.passes.ingest.sample import sample_feeds
 from partc.passes.ingest.types import value_info
 from partc.suggest import unknown_name
+from partc.targets.meter import KnowsCodecs
 from partc.targets.reference import open_reference
 
 _SMALLEST_WORTH_BYTES = 256
@@ -26,6 +27,8 @@ _TENSORS_AT_ONCE_BYTES = 256 * 2**20
 @dataclass(frozen=True)
 class MeasureCodecs(Pass):
     """Encodes and decodes the real activations of the sample with every codec allowed.
+
+    Speeds are this machine's. A node with an agent tells how its own differ.
 
     Does nothing where the topology allows none. What a codec costs the answer is measured later,
     for the tensors that a plan would really encode (`partc.passes.partition.losses`).
@@ -57,17 +60,37 @@ class MeasureCodecs(Pass):
             for codec, (encode_s, decode_s, size_bytes) in spent.items()
             if size_bytes
         }
-        notices: tuple[str, ...] = ()
+        factors = _factors(context, tuple(costs))
+        notices = tuple(
+            f"host {name!r} encodes and decodes as fast as this machine, as far as is known: its "
+            "agent was not asked"
+            for name, host in context.topology.hosts.items()
+            if host.agent is not None and name not in factors
+        )
         if not program.sample and any(is_lossy(codec) for codec in codecs):
-            notices = (
+            notices += (
                 "codecs are measured on random input; give real samples with --input for sizes "
                 "and losses that hold",
             )
         measured = replace(
-            program, codecs=CodecTable(costs, ratios), notices=(*program.notices, *notices)
+            program, codecs=CodecTable(costs, ratios, factors), notices=(*program.notices, *notices)
         )
         said = f"{len(codecs)} codecs on {len(ratios)} tensors"
         return PassResult(measured, True, (said, *notices))
+
+
+def _factors(context: Context, codecs: tuple[str, ...]) -> Mapping[str, Mapping[str, CodecFactor]]:
+    """Host -> codec -> how its node's speed differs from this machine's."""
+    of_place: dict[str, Mapping[str, CodecFactor]] = {}
+    found: dict[str, Mapping[str, CodecFactor]] = {}
+    for name in context.topology.hosts:
+        meter = context.meters.get(name)
+        if isinstance(meter, KnowsCodecs) and codecs:
+            if meter.where not in of_place:
+                context.progress("asking how fast codecs are", None)
+                of_place[meter.where] = meter.codec_factors(codecs)
+            found[name] = of_place[meter.where]
+    return found
 
 
 def allowed_codecs(topology: Topology) -> tuple[str, ...]:

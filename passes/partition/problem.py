@@ -12,6 +12,7 @@ from partc.ir.topology import Bus, Link, Topology
 from partc.optimizer import Bus as SharedMedium
 from partc.optimizer import Codec, Host, Op, Problem, Tensor, TensorCodec, Weight
 from partc.optimizer import Link as LinkCost
+from partc.optimizer.problem import CodecFactors
 from partc.passes.lower.schedule import root_host
 from partc.passes.partition.constraints import check_energy, problem_constraints
 from partc.passes.partition.losses import LossMeter
@@ -59,6 +60,7 @@ def placement_problem(
                 power_idle_w=host.power_idle_w or 0.0,
                 power_tx_w=host.power_tx_w or 0.0,
                 codec_slowdown=host.slowdown,
+                codec_factors=_codec_factors(program, name),
                 power_rx_w=host.power_rx_w or 0.0,
                 **_bus_costs(program, topology, name, bandwidth_factor),
             )
@@ -154,6 +156,17 @@ def _lone_arrivals(program: Program, topology: Topology, output: str) -> dict[st
 
 def _rides_along(name: str, group: Sequence[str], home: Callable[[str], str]) -> bool:
     return name in group and name != next(each for each in group if home(each) == home(name))
+
+
+def _codec_factors(program: Program, host: str) -> dict[str, CodecFactors]:
+    """Of a host whose node was asked."""
+    if program.codecs is None:
+        return {}
+    return {
+        codec: CodecFactors(encode=factor.encode, decode=factor.decode)
+        for codec, factor in program.codecs.factors.get(host, {}).items()
+        if codec in program.codecs.costs
+    }
 
 
 def _codecs(program: Program) -> tuple[Codec, ...]:

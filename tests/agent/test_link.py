@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import random
 import tomllib
 from collections.abc import Iterator
@@ -15,10 +16,13 @@ from hypothesis import strategies as st
 
 from partc import Topology
 from partc.agent.link import jitter_s, measure_way, theil_sen, topology_entry, way_from
+from partc.agent.meter import AgentMeter
 from partc.agent.probing import link_between, link_to
 from partc.agent.terms import measure_terms
+from partc.agent.wire.client import AgentClient
 from partc.errors import HostUnreachableError, PartcError
 from partc.runtime.relay import Link, Relay
+from partc.targets.meter import KnowsCodecs
 from tests.agent.support import AgentProcess
 from tests.cli.support import partc
 
@@ -175,3 +179,15 @@ def test_the_terms_of_a_message_are_measured() -> None:
     assert terms.write_s_per_byte >= 0 and terms.read_s_per_byte >= 0
     assert set(terms.encode_s_per_byte) == set(terms.decode_s_per_byte) == {"fp16", "lz4"}
     assert terms.encode_s_per_byte["fp16"] > 0
+
+
+def test_a_node_tells_how_fast_its_codecs_are(
+    agents: tuple[AgentProcess, AgentProcess],
+) -> None:
+    with AgentClient(agents[0].address, None) as client:
+        meter = AgentMeter(client, "onnxruntime")
+        assert isinstance(meter, KnowsCodecs)
+        factors = meter.codec_factors(("fp16", "lz4"))
+    assert set(factors) == {"fp16", "lz4"}
+    for factor in factors.values():  # it is the same machine
+        assert 0 <= factor.encode < math.inf and 0 <= factor.decode < math.inf

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -10,9 +11,13 @@ from onnx import TensorProto, helper
 
 from partc.codecs import CODEC_NAMES, LOSSY_CODECS, encode
 from partc.errors import TopologyError
+from partc.ir.codec_table import CodecFactor
 from partc.ir.topology import Topology
 from partc.passes.annotate.measure_codecs import MeasureCodecs, allowed_codecs
 from partc.passes.contract import Context
+from partc.passes.partition.problem import placement_problem
+from partc.targets.meter import LocalMeter
+from partc.targets.registry import load_backend
 from tests.support.narrowing import ONE_BLOCK_AN_OP, image, narrowing, narrowing_model
 from tests.support.oracle import run_whole
 from tests.support.placements import ingested
@@ -112,3 +117,38 @@ def test_random_input_is_said_to_be_random() -> None:
     assert any("random input" in notice for notice in result.program.notices)
     packed = topology(codecs=["lz4"])
     assert not MeasureCodecs().run(program, Context(packed)).program.notices[1:]
+
+
+class SlowNode(LocalMeter):
+    """A node that takes three times as long to encode, and twice as long to decode."""
+
+    where = "a slow node"
+
+    def codec_factors(self, codecs: Sequence[str]) -> Mapping[str, CodecFactor]:
+        return {codec: CodecFactor(3.0, 2.0) for codec in codecs if codec != "zstd"}
+
+
+def test_a_node_encodes_and_decodes_at_its_own_speed() -> None:
+    described = topology(codecs=["lz4", "zstd"])
+    meter = SlowNode(load_backend("onnxruntime"))
+    program = narrowing(described, COSTS)
+    context = Context(described, meters={"server": meter})
+    found = MeasureCodecs().run(program, context).program
+    assert found.codecs is not None
+    assert dict(found.codecs.factors) == {"server": {"lz4": CodecFactor(3.0, 2.0)}}
+    problem = placement_problem(found, described)
+    camera, server = problem.hosts
+    assert (server.encoding_factor("lz4"), server.decoding_factor("lz4")) == (3.0, 2.0)
+    assert camera.encoding_factor("lz4") == server.encoding_factor("zstd") == 1.0
+
+
+def test_it_is_said_where_a_node_was_not_asked() -> None:
+    described = Topology.parse(
+        {
+            "hosts": {"camera": {}, "server": {"agent": "127.0.0.1:9"}},
+            "links": [{"between": ["camera", "server"], "bandwidth_mbit_s": 10}],
+            "constraints": {"codecs": ["lz4"]},
+        }
+    )
+    found = MeasureCodecs().run(narrowing(described, COSTS), Context(described))
+    assert any("host 'server' encodes" in said for said in found.program.notices)
