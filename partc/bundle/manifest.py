@@ -74,6 +74,8 @@ class HostEntry(_Strict):
     Attributes:
         optimization: the backend's level at which segments are loaded, as they were measured.
         provider: the backend's execution provider that runs them; empty for its own choice.
+        precision: in which segments compute, unless an op keeps float32.
+        costs_precision: in which its costs were measured or estimated; empty where nobody said.
         artefacts: segment id -> the file of a segment that this host runs.
         fallback: segment id -> the file of a segment of another host, with which this host
             finishes a request when that one does not answer.
@@ -82,14 +84,14 @@ class HostEntry(_Strict):
             the artefact is what it runs where no engine can be had.
     """
 
-        precision: in which segments compute, unless an op keeps float32.
-        costs_precision: in which its costs were measured or estimated; empty where nobody said.
     target: str
     backend: str
     optimization: str = "all"
     provider: str = ""
     provider_options: dict[str, str] = {}
     threads: int
+    precision: Precision = "fp32"
+    costs_precision: Annotated[str, Field(max_length=16)] = ""
     slowdown: float
     address: Address | None
     artefacts: dict[str, Artefact]
@@ -99,8 +101,6 @@ class HostEntry(_Strict):
 
 
 class SegmentEntry(_Strict):
-    precision: Precision = "fp32"
-    costs_precision: Annotated[str, Field(max_length=16)] = ""
     """A segment; see `partc.ir.segment.Segment`."""
 
     id: str

@@ -19,8 +19,8 @@ from partc.passes.annotate.block_costs import (
     own_share,
     segment_fixed_cost,
 )
-from partc.passes.annotate.stored_costs import CostKeys
 from partc.passes.annotate.deployed_model import deployed_model
+from partc.passes.annotate.stored_costs import CostKeys
 from partc.passes.contract import Context, Pass, PassResult
 from partc.passes.ingest.sample import sample_feeds
 from partc.passes.partition.constraints import problem_constraints
@@ -72,8 +72,8 @@ class AnnotateCosts(Pass):
         costs: dict[str, dict[str, Cost]] = {block.name: {} for block in program.blocks or ()}
         fixed_s: dict[str, float] = {}
         whole_s: dict[str, float] = {}
-        known: dict[tuple[str, str, RunSettings, str], _Table] = {}
         precisions: dict[str, str] = {}
+        known: dict[tuple[str, str, RunSettings, str], _Table] = {}
         for name, host in context.topology.hosts.items():
             meter, settings = context.meter(name), run_settings(host)
             key = (meter.backend_name, meter.where, settings, name * (name in context.imports))
@@ -108,6 +108,7 @@ class _Table:
 
     costs: Mapping[str, Cost]
     said: str
+    precision: str
     notices: tuple[str, ...] = field(default=())
 
 
@@ -118,7 +119,6 @@ class _Source:
     options: AnnotateCosts
     program: Program
     context: Context
-    precision: str
     host: str
     meter: Meter
     settings: RunSettings
@@ -153,6 +153,7 @@ class _Source:
         return CostKeys.of(self.program, fingerprint, self.settings, pause_ms)
 
     def _measured(self) -> _Table:
+        deployed = deployed_model(self.program, self.context, self.host)
         fingerprint = self.meter.detect().fingerprint
         keys, store = self._keys(fingerprint), self.context.store
         notices: list[str] = []
@@ -164,11 +165,12 @@ class _Source:
             missing = [text for name, text in keys.texts.items() if name not in found]
             notices.append(other_settings_notice(store, missing, self._command))
         self.context.progress(f"measuring on {self._named}", None)
-        deployed = deployed_model(self.program, self.context, self.host)
         sampling = self.options.sampling
         fixed = segment_fixed_cost(self.meter, self.settings, sampling)
         feeds = sample_feeds(self.program, self.context.seed)
-        profile = self.meter.profile(self.program.model, feeds, self.settings, sampling)
+        profile = deployed.attributed(
+            self.meter.profile(deployed.model, feeds, self.settings, sampling)
+        )
         fresh = {**block_costs(self.program, profile, fixed.median_s), SEGMENT: fixed}
         fresh = {name: replace(cost, fingerprint=fingerprint) for name, cost in fresh.items()}
         if store is not None:
@@ -215,6 +217,7 @@ class _Source:
             f"{meter.target.name}: estimated from its {meter.target.hardware.figures}, in "
             f"{estimates.precision}; "
             f"{meter.reason}",
+            estimates.precision,
             notices,
         )
 
@@ -227,7 +230,6 @@ class _Source:
             known = bool(target.hardware.recognised_by)
             return is_backend and known and not why_other_hardware(target, [fingerprint])
 
-            estimates.precision,
         return accepts
 
     def _imported(self, imported: ImportedCosts) -> _Table:
@@ -250,5 +252,6 @@ class _Source:
         return _Table(
             {**costs, WHOLE: found.whole, SEGMENT: fixed},
             f"{self.host}: {len(costs)} blocks from {imported.title}",
+            "",
             tuple(notices),
         )

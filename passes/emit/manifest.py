@@ -80,8 +80,8 @@ def build_manifest(
     portfolio = program.portfolio
     every = [segments, *(each.segments or () for each in (portfolio.plans if portfolio else ()))]
     host_of = {segment.id: segment.host for each in every for segment in each}
-    hosts = {
     precisions = program.costs.precisions if program.costs is not None else {}
+    hosts = {
         name: HostEntry(
             target=host.target,
             backend=load_target(host.target).backend,
@@ -89,9 +89,9 @@ def build_manifest(
             provider=load_target(host.target).provider,
             provider_options=dict(load_target(host.target).provider_options),
             threads=host.threads,
-            slowdown=host.slowdown,
             precision=host.precision,
             costs_precision=precisions.get(name, ""),
+            slowdown=host.slowdown,
             address=host.served_at,
             artefacts={
                 segment: file
