@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 import onnx
 
+from partc.bundle.manifest import Manifest
 from partc.bundle.reader import Bundle
 from partc.bundle.writer import refuse_existing
 from partc.errors import UsageError
@@ -110,10 +111,17 @@ def compile(
     if objective == "throughput":  # requests come one after the other, without a pause
         passes = passes.with_option("annotate-costs", pause_ms=0.0)
         passes = passes.with_option("refine-costs", pause_ms=0.0)
+    from partc.engine_feedback import Restart, built
+    from partc.passes.emit.emit_bundle import emit_bundle
+    from partc.passes.emit.workshop import Workshop
+    from partc.report import render_report
+
     program = load(model, shapes=shapes, sample=sample)
     if use_store and store is None:
         store = CostStore()
-    with meters_of(topology, credentials) as (meters, notices):
+    restart = Restart(passes)
+    with ExitStack() as stack:
+        meters, notices = stack.enter_context(meters_of(topology, credentials))
         context = Context(
             topology,
             store=store if use_store else None,
@@ -125,20 +133,27 @@ def compile(
             calibration=tuple(calibration),
         )
         program = replace(program, notices=(*program.notices, *notices))
-        program = passes.run(program, topology, context=context, check=check, observers=observers)
-    progress("writing the bundle", None)
-    from partc.passes.emit.emit_bundle import emit_bundle
-    from partc.report import render_report
+        program = passes.run(
+            program, topology, context=context, check=check, observers=(restart, *observers)
+        )
+        workshop = stack.enter_context(Workshop(topology))
 
-    manifest = emit_bundle(
-        program,
-        topology,
-        str(passes),
-        output,
-        force=force,
-        render_report=render_report,
-        progress=progress,
-    )
+        def emit(program: Program) -> Manifest:
+            progress("writing the bundle", None)
+            return emit_bundle(
+                program,
+                topology,
+                str(passes),
+                output,
+                force=force,
+                render_report=render_report,
+                progress=progress,
+                workshop=workshop,
+            )
+
+        manifest = built(
+            program, emit, restart, context, workshop, check=check, observers=observers
+        )
     return Bundle(output, manifest)
 
 

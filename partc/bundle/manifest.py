@@ -68,6 +68,14 @@ class Artefact(_Strict):
     data: list[str] = []
 
 
+class RefusalEntry(_Strict):
+    """An op that a host cannot run; see `partc.ir.refusal.Refusal`."""
+
+    op: str
+    reason: str
+    found_by: Literal["backend", "builder"] = "backend"
+
+
 class HostEntry(_Strict):
     """What one host needs.
 
@@ -82,6 +90,7 @@ class HostEntry(_Strict):
         no_fallback_reason: why ``fallback`` is empty although other hosts take part.
         engines: segment id -> the engine that this host runs it with, where its target has any;
             the artefact is what it runs where no engine can be had.
+        refused: ops of the model that it cannot run, and why.
     """
 
     target: str
@@ -98,6 +107,7 @@ class HostEntry(_Strict):
     fallback: dict[str, Artefact] = {}
     no_fallback_reason: str | None = None
     engines: dict[str, EngineEntry] = {}
+    refused: list[RefusalEntry] = []
 
 
 class SegmentEntry(_Strict):

@@ -11,6 +11,7 @@ from partc.imports.attribution import attribute
 from partc.imports.imported import ImportedCosts
 from partc.ir.cost import Cost, CostTable
 from partc.ir.program import Program
+from partc.ir.refusal import Refusal
 from partc.measure.elsewhere import costs_of_machine, other_settings_notice
 from partc.passes.annotate.block_costs import (
     SEGMENT,
@@ -92,7 +93,16 @@ class AnnotateCosts(Pass):
         notices += refusals_said(refused)
         if context.store is not None and context.store.notice:
             notices.append(context.store.notice)
-        annotated = replace(program, costs=table_of_all, notices=tuple(dict.fromkeys(notices)))
+        annotated = replace(
+            program,
+            costs=table_of_all,
+            notices=tuple(dict.fromkeys(notices)),
+            refusals=tuple(
+                Refusal(name, op, reason)
+                for name, reasons in refused.items()
+                for op, reason in reasons.items()
+            ),
+        )
         return PassResult(annotated, True, tuple(each.said for each in known.values()))
 
     @property

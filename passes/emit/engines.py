@@ -29,7 +29,7 @@ LARGEST_GROWTH = 4
 """How many times its planned size an open dimension may have, where nobody says."""
 
 
-class UnbuildableSegment(BundleError):
+class UnbuildableSegmentError(BundleError):
     """A segment that its host's builder refuses for every GPU that it was asked for.
 
     Attributes:
@@ -66,7 +66,7 @@ def add_engines(
         segments: of each plan, in the order in which they run.
 
     Raises:
-        UnbuildableSegment: a segment cannot be built for the host that the plan gives it to.
+        UnbuildableSegmentError: a segment cannot be built for the host that the plan gives it to.
     """
     benches = {name: bench for name in topology.hosts if (bench := workshop.bench(name))}
     if not benches:
@@ -143,7 +143,7 @@ class _Maker:
                 left[gpu] = str(error)
         if refused and not built and not left:
             gpu, reason = next(iter(refused.items()))
-            raise UnbuildableSegment(segment, gpu, reason)
+            raise UnbuildableSegmentError(segment, gpu, reason)
         reasons = [
             self._bench.reason,
             *(

@@ -29,6 +29,7 @@ from partc.bundle.manifest import (
     PortfolioEntry,
     RefinementEntry,
     RefinementRoundEntry,
+    RefusalEntry,
     RuledPointEntry,
     SegmentEntry,
     StepEntry,
@@ -105,6 +106,11 @@ def build_manifest(
             },
             no_fallback_reason=no_fallback.get(name),
             engines=dict((engines or {}).get(name, {})),
+            refused=[
+                RefusalEntry(op=each.op, reason=each.reason, found_by=each.found_by)
+                for each in program.refusals
+                if each.host == name
+            ],
         )
         for name, host in topology.hosts.items()
     }

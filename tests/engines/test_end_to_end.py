@@ -131,10 +131,32 @@ class TestAheadOfTime:
         entries = made.manifest.hosts["gpu"].engines.values()
         assert any("not for compute capability 7.5: " in entry.reason for entry in entries)
         assert all(entry.built for entry in entries)
-        (tmp_path / "other").mkdir()
-        sentence = r"cannot be built for host 'gpu', compute capability 7\.5"
-        with pytest.raises(BundleError, match=sentence):
-            compiled(tmp_path / "other", engine={"compute_capabilities": ["7.5"]})
+
+    def test_an_op_that_the_builder_refuses_is_placed_elsewhere(self, tmp_path: Path) -> None:
+        """The parser says yes to all; the builder for Turing says no to the product."""
+        made = compiled(tmp_path, engine={"compute_capabilities": ["7.5"]})
+        hosts = {op: s.host for s in made.manifest.plan.segments for op in s.ops}
+        assert [op for op, host in hosts.items() if host == "camera"] == ["make_m", "make_d"]
+        entries = made.manifest.hosts["gpu"].engines.values()
+        assert [len(entry.built) for entry in entries] == [1, 1]
+        refused = {(each.op, each.found_by) for each in made.manifest.hosts["gpu"].refused}
+        assert refused == {("make_d", "backend"), ("make_m", "builder")}
+        said = [notice for notice in made.manifest.notices if "as its builder found" in notice]
+        assert len(said) == 1
+        assert said[0].startswith("host 'gpu' cannot run 1 op ('make_m': ")
+        assert "(round 1)" in said[0]
+        verify_bundle(made.path)
+
+    def test_an_op_that_no_host_can_run(self, tmp_path: Path) -> None:
+        topology = camera_and_gpu(tmp_path, engine={"compute_capabilities": ["7.5"]})
+        data = topology.model_dump(mode="json")
+        data["constraints"]["pin"] = {"gpu": ["make_m"]}
+        with pytest.raises(BundleError, match=r"'make_m': .*without that there is no plan: "):
+            partc.compile(
+                model_with_det(), partc.Topology.parse(data), output=tmp_path / "bundle",
+                pipeline=QUICK, sample=SAMPLE, use_store=False,
+            )  # fmt: skip
+        assert not (tmp_path / "bundle").exists()
 
     @pytest.mark.parametrize("precision", ["fp16", "bf16"])
     def test_precision_is_in_the_onnx_and_its_loss_is_told(

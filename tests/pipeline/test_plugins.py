@@ -2,21 +2,15 @@
 
 from __future__ import annotations
 
-import json
-import os
-import shutil
-import subprocess
-import sys
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
 
 import partc
 from tests.support.nasty_models import parsed
+from tests.support.toy_plugin import install_toy, output_of, run_partc
 
-PACKAGE = Path(__file__).parents[1] / "plugin_example"
 TOPOLOGY = """
 [hosts.camera]
 target = "onnxruntime-cpu"
@@ -35,33 +29,7 @@ fixed_ms = 0.0
 
 @pytest.fixture(scope="module")
 def installed(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with the package, as pip installs it."""
-    folder = tmp_path_factory.mktemp("installed")
-    source = shutil.copytree(PACKAGE, tmp_path_factory.mktemp("source") / "plugin")
-    pip = [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", "--no-build-isolation"]
-    done = subprocess.run(
-        [*pip, "--target", str(folder), str(source)], capture_output=True, text=True, check=False
-    )
-    assert done.returncode == 0, done.stderr
-    return folder
-
-
-def run_partc(folders: list[Path], *arguments: str, cwd: Path) -> subprocess.CompletedProcess[str]:
-    path = os.pathsep.join(map(str, folders))
-    return subprocess.run(
-        [sys.executable, "-c", "from partc.cli.main import main; main()", *arguments],
-        capture_output=True,
-        text=True,
-        cwd=cwd,
-        env={**os.environ, "PYTHONPATH": path},
-        check=False,
-    )
-
-
-def output_of(folders: list[Path], *arguments: str, cwd: Path) -> Any:
-    done = run_partc(folders, *arguments, "--json", cwd=cwd)
-    assert done.returncode == 0, done.stderr
-    return json.loads(done.stdout)
+    return install_toy(tmp_path_factory)
 
 
 @pytest.fixture
