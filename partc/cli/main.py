@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import sys
@@ -14,6 +15,7 @@ import click
 from partc import __version__
 
 _INTERRUPTED = "partc: interrupted; nothing half-written was left behind"
+_AGAIN_S = 10.0
 _BY_A_SHELL = 128  # what a shell adds to the number of the signal that ended a program
 
 # Name -> module and the line that --help shows, so that --help imports no command.
@@ -91,7 +93,16 @@ def main(arguments: list[str] | None = None) -> None:
     """
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, _interrupt)
-    sys.exit(run(arguments))
+    code = run(arguments)
+    if _Interrupts.came:
+        # All is cleaned up; a library's thread that still waits for what was interrupted is not
+        # waited for.
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        for stream in (sys.stdout, sys.stderr):
+            with contextlib.suppress(OSError, ValueError):
+                stream.flush()
+        os._exit(code)
+    sys.exit(code)
 
 
 class _Interrupts:
@@ -110,6 +121,14 @@ def _interrupt(number: int, frame: FrameType | None) -> None:
         os.write(2, f"{_INTERRUPTED}\n".encode())
         os._exit(_BY_A_SHELL + number)
     _Interrupts.came = number
+    signal.signal(signal.SIGALRM, _again)
+    signal.setitimer(signal.ITIMER_REAL, _AGAIN_S)
+    raise KeyboardInterrupt
+
+
+def _again(number: int, frame: FrameType | None) -> None:
+    """A library that swallowed the interrupt may wait for what it has thrown away with it."""
+    signal.setitimer(signal.ITIMER_REAL, _AGAIN_S)
     raise KeyboardInterrupt
 
 
@@ -127,9 +146,13 @@ def run(arguments: list[str] | None = None) -> int:
     except (click.Abort, KeyboardInterrupt):
         return _interrupted()
     except click.ClickException as error:
+        if _Interrupts.came:
+            return _interrupted()
         error.show()
         return _failed(error.format_message(), error.exit_code, as_json)
     except BrokenPipeError:
+        if _Interrupts.came:
+            return _interrupted()
         sys.stderr.close()
         return 1
     except Exception as error:

@@ -133,3 +133,43 @@ def test_costs_of_one_host_stay_when_the_measuring_of_another_is_interrupted(
     assert "costs found in the store" in err
     after = {entry.key: entry for entry in CostStore(compilation.store).entries()}
     assert all(after[key] == entry for key, entry in kept.items())
+
+
+SWALLOWING = """
+import threading
+from partc.cli import main as command_line
+
+command_line._AGAIN_S = 0.2
+
+@command_line.partc.command("hang")
+def hang():
+    command_line.raise_if_interrupted()
+    threading.Thread(target=threading.Event().wait).start()
+    print("ready", flush=True)
+    try:
+        threading.Event().wait()
+    except KeyboardInterrupt:
+        pass
+    threading.Event().wait()
+
+command_line.LazyGroup.resolve_command = lambda group, context, args: ("hang", hang, [])
+command_line.main(["hang"])
+"""
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_an_interrupt_that_a_library_swallows_comes_again(
+    number: signal.Signals, code: int
+) -> None:
+    with subprocess.Popen(
+        [sys.executable, "-c", SWALLOWING],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    ) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "ready\n"
+        process.send_signal(number)
+        _, errors = process.communicate(timeout=_PATIENCE_S)
+    assert process.returncode == code
+    assert "interrupted" in errors and "Traceback" not in errors
