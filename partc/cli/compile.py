@@ -8,6 +8,7 @@ from typing import Any
 import click
 
 from partc.cli.console import (
+    calibration_option,
     json_option,
     parse_shapes,
     people,
@@ -15,6 +16,7 @@ from partc.cli.console import (
     progress_of,
     quiet_option,
     read_arrays,
+    read_calibration,
     verbose_option,
 )
 from partc.cli.constraints import constrained, constraint_options
@@ -49,11 +51,7 @@ from partc.cli.credentials import credentials_option
     "--shape", "shapes", multiple=True, metavar="NAME=1,3,224,224",
     help="Shape to plan for where the model leaves dimensions open; may be repeated.",
 )  # fmt: skip
-@click.option(
-    "--calibration", multiple=True, type=click.Path(path_type=Path), metavar="X.npz",
-    help="Sample inputs for hosts with precision int8: a file, or a folder of them; may be "
-    "repeated.",
-)  # fmt: skip
+@calibration_option
 @constraint_options
 @click.option("--force", is_flag=True, help="Replace a bundle that is already there.")
 @click.option(
@@ -141,7 +139,7 @@ def command(
             pipeline=pipeline,
             shapes=parse_shapes(shapes),
             sample=read_arrays(sample, "--input") if sample else None,
-            calibration=_calibration(calibration),
+            calibration=read_calibration(calibration),
             force=force,
             seed=seed,
             use_store=not no_store,
@@ -161,18 +159,6 @@ def command(
         print_compilation(console, bundle.manifest)
         print_plans(console, bundle.manifest)
         console.print(f"Bundle: {output}   Report: {output / 'report.html'}")
-
-
-def _calibration(paths: tuple[Path, ...]) -> list[Any]:
-    from partc.errors import UsageError
-
-    found: list[Any] = []
-    for path in paths:
-        files = sorted(path.glob("*.npz")) if path.is_dir() else [path]
-        if not files:
-            raise UsageError(f"--calibration {path} has no .npz files")
-        found += [read_arrays(file, "--calibration") for file in files]
-    return found
 
 
 def _pair(text: str) -> tuple[str, str]:

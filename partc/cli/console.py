@@ -28,6 +28,11 @@ json_option = click.option(
 )
 quiet_option = click.option("-q", "--quiet", is_flag=True, help="Print errors only.")
 verbose_option = click.option("-v", "--verbose", is_flag=True, help="Say more.")
+calibration_option = click.option(
+    "--calibration", multiple=True, type=click.Path(path_type=Path), metavar="X.npz",
+    help="Sample inputs for hosts with precision int8: a file, or a folder of them; may be "
+    "repeated.",
+)  # fmt: skip
 
 
 def people(quiet: bool = False, to_stdout: bool = False) -> Console:
@@ -89,6 +94,21 @@ def read_arrays(path: Path, option: str) -> dict[str, Array]:
             "save with numpy.savez(file, NAME=array)"
         ) from error
     return {n: a.astype(object) if a.dtype.kind in "US" else a for n, a in arrays.items()}
+
+
+def read_calibration(paths: tuple[Path, ...]) -> list[dict[str, Array]]:
+    """Each ``.npz`` that is named, and each in a folder that is named.
+
+    Raises:
+        UsageError: a folder has none, or a file is no ``.npz`` of plain arrays.
+    """
+    found: list[dict[str, Array]] = []
+    for path in paths:
+        files = sorted(path.glob("*.npz")) if path.is_dir() else [path]
+        if not files:
+            raise UsageError(f"--calibration {path} has no .npz files")
+        found += [read_arrays(file, "--calibration") for file in files]
+    return found
 
 
 def write_arrays(path: Path, arrays: dict[str, Array]) -> None:

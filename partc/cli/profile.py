@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from partc.cli.console import (
+    calibration_option,
     json_option,
     parse_shapes,
     people,
@@ -16,6 +17,7 @@ from partc.cli.console import (
     progress_of,
     quiet_option,
     read_arrays,
+    read_calibration,
 )
 from partc.cli.costs_from import costs_from_option, imports_of
 from partc.cli.credentials import credentials_option
@@ -23,6 +25,7 @@ from partc.cli.credentials import credentials_option
 if TYPE_CHECKING:
     from partc.imports.attribution import Attribution
     from partc.ir.cost import Cost
+    from partc.ir.engine import Precision
     from partc.ir.program import Program
     from partc.ir.topology import Host
 
@@ -36,6 +39,11 @@ _INGEST = "infer-shapes,fold-constants,group-blocks"
     "--threads", type=click.IntRange(min=1),
     help="Of a segment's execution; 1, or what the topology says, if not given.",
 )  # fmt: skip
+@click.option(
+    "--precision", type=click.Choice(["fp32", "fp16", "bf16", "int8"]),
+    help="In which the model is measured; fp32, or what the topology says, if not given.",
+)  # fmt: skip
+@calibration_option
 @click.option(
     "--host", metavar="NAME",
     help="Measure on this host of a topology instead, through its agent if it has one.",
@@ -60,6 +68,8 @@ def command(
     model: Path,
     target: str | None,
     threads: int | None,
+    precision: Precision | None,
+    calibration: tuple[Path, ...],
     host: str | None,
     topology_path: Path | None,
     credentials: Path | None,
@@ -80,19 +90,26 @@ def command(
     """
     import partc
     from partc.api import meters_of
+    from partc.errors import UsageError
     from partc.measure.store import CostStore
     from partc.pipeline import Pipeline
     from partc.report.tables import print_profile
 
     console = people(quiet)
-    name, described = _measured_host(target, threads, host, topology_path)
+    name, described = _measured_host(target, threads, precision, host, topology_path)
     topology = partc.Topology(hosts={name: described})
     program = partc.load(
         model,
         shapes=parse_shapes(shapes),
         sample=read_arrays(sample, "--input") if sample else None,
     )
-    imported = imports_of(costs_from, topology.hosts, model).get(name)
+    imports = imports_of(costs_from, topology.hosts, model)
+    imported = imports.get(name)
+    if imported and precision is not None:
+        raise UsageError(
+            "a profile that was taken elsewhere is of the precision it was taken in; give "
+            "--precision without --costs-from"
+        )
     pipeline = Pipeline.parse(_INGEST if imported else f"{_INGEST},annotate-costs")
     if not imported:
         given = {"fresh": fresh, "repeats": repeats, "budget_s": budget}
@@ -106,6 +123,8 @@ def command(
             store=None if no_store else CostStore(),
             progress=progress,
             meters=meters,
+            imports=imports,
+            calibration=tuple(read_calibration(calibration)),
         )
         program = pipeline.run(
             program,
@@ -126,7 +145,11 @@ def command(
 
 
 def _measured_host(
-    target: str | None, threads: int | None, name: str | None, path: Path | None
+    target: str | None,
+    threads: int | None,
+    precision: Precision | None,
+    name: str | None,
+    path: Path | None,
 ) -> tuple[str, Host]:
     """What is to be measured: a host of a topology, or this machine."""
     from partc.errors import UsageError
@@ -138,7 +161,7 @@ def _measured_host(
             raise UsageError("give --target NAME, or --host NAME with --topology FILE")
         if path is not None:
             raise UsageError("--topology goes with --host; name the host to measure on")
-        return "here", Host(target=target, threads=threads or 1)
+        return "here", Host(target=target, threads=threads or 1, precision=precision or "fp32")
     if target is not None:
         raise UsageError("--host has a target in the topology; leave --target out")
     if path is None:
@@ -146,9 +169,9 @@ def _measured_host(
     hosts = Topology.load(path).hosts
     if name not in hosts:
         raise UsageError(unknown_name("host", name, hosts))
-    if threads is None:
-        return name, hosts[name]
-    return name, hosts[name].model_copy(update={"threads": threads})
+    given = {"threads": threads, "precision": precision}
+    changes = {key: value for key, value in given.items() if value is not None}
+    return name, hosts[name].model_copy(update=changes)
 
 
 def _measured_json(program: Program, name: str, host: Host, said: list[str]) -> dict[str, Any]:
@@ -157,6 +180,7 @@ def _measured_json(program: Program, name: str, host: Host, said: list[str]) -> 
     costs = {block.name: program.costs.of(block.name, name) for block in blocks}
     return {
         **_common_json(program, name, host, costs),
+        "precision": program.costs.precisions[name] or None,
         "whole_s": program.costs.whole_s[name],
         "segment_fixed_s": program.costs.segment_fixed_s[name],
         "unattributed": [],
@@ -169,6 +193,7 @@ def _imported_json(
 ) -> dict[str, Any]:
     return {
         **_common_json(program, name, host, found.costs),
+        "precision": None,
         "whole_s": found.whole.median_s,
         "segment_fixed_s": None,
         "unattributed": [vars(each) for each in found.unattributed],

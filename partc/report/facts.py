@@ -258,6 +258,20 @@ def verification_sentence(facts: Facts) -> str:
     )
 
 
+def precision_sentence(facts: Facts) -> str | None:
+    """In which precision the costs of each host were found; None where all are in float32."""
+    hosts = facts.manifest.hosts
+    if all(h.precision == "fp32" and h.costs_precision in ("fp32", "") for h in hosts.values()):
+        return None
+    told: list[str] = []
+    for name, host in hosts.items():
+        text = f"{name} in {host.costs_precision or 'whatever its profile was taken in'}"
+        if host.costs_precision != host.precision:
+            text += f" (it runs {host.precision})"
+        told.append(text)
+    return f"Costs are of {joined(told)}."
+
+
 def codec_text(facts: Facts, transfer: TransferEntry) -> str:
     """How a tensor travels, and from what size it was encoded: ``int8, from 32.0 KiB``."""
     spec = facts.manifest.tensors.get(transfer.tensor)

@@ -117,13 +117,15 @@ def print_profile(console: Console, data: Mapping[str, Any]) -> None:
     for each in data["unattributed"]:
         name = shortened(each["name"], _NAME_LIMIT)
         say(console, f"  {duration(each['seconds'])} of no op: {name}", style="yellow")
-    threads = count(data["threads"], "thread")
+    how = count(data["threads"], "thread")
+    if data["precision"]:
+        how += f", in {visible(data['precision'])}"
     fixed_s = data["segment_fixed_s"]
     fixed = "" if fixed_s is None else f", one more segment {duration(fixed_s)}"
     say(
         console,
-        f"{shortened(data['model'], _NAME_LIMIT)} on {visible(data['target'])}, {threads}: whole "
-        f"{duration(data['whole_s'])}, blocks together {duration(total_s)}{fixed}; "
+        f"{shortened(data['model'], _NAME_LIMIT)} on {visible(data['target'])}, {how}: "
+        f"whole {duration(data['whole_s'])}, blocks together {duration(total_s)}{fixed}; "
         f"{' and '.join(kinds)}.",
         style="yellow" if "estimated" in kinds else "",
     )
@@ -167,6 +169,8 @@ def _print_outcome(console: Console, found: Facts) -> None:
     if (learnt := facts.refinement_sentence(found)) is not None:
         say(console, learnt)
     say(console, facts.verification_sentence(found))
+    if (measured := facts.precision_sentence(found)) is not None:
+        say(console, measured)
     if found.has_estimates:
         say(console, "Some costs are estimated: nobody timed them.", style="yellow")
     _print_notices(console, found.manifest.notices)

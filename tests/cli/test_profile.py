@@ -112,3 +112,47 @@ def test_a_profile_that_does_not_fit_is_refused(
         partc(capfd, *start, "--target", "onnxruntime-cpu", "--costs-from", model),
         "nothing that costs can be read from",
     )
+
+
+@pytest.mark.parametrize("precision", ["fp16", "int8"])
+def test_a_model_is_measured_in_a_precision(
+    precision: str, model: Path, tmp_path: Path, capfd: Capture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PARTC_COSTS", str(tmp_path / "costs.sqlite"))
+    folder = tmp_path / "samples"
+    folder.mkdir()
+    for number in range(2):
+        drawn = np.random.default_rng(number).standard_normal((1, 1, 64, 64))
+        np.savez(folder / f"{number}.npz", x=drawn.astype(np.float32))
+    arguments = ("profile", model, *SHAPE, "--target", "onnxruntime-cpu", "--repeats", "3")
+    given = ("--precision", precision, "--calibration", folder)
+    done = partc(capfd, *arguments, *given, "--json")
+    assert done.code == 0, done.err
+    assert json.loads(done.out)["precision"] == precision
+    plain = partc(capfd, *arguments, "--json")
+    assert json.loads(plain.out)["precision"] == "fp32"
+    assert f"1 thread, in {precision}" in partc(capfd, *arguments, *given).out.replace("\n", " ")
+    listed = json.loads(partc(capfd, "costs", "list", "--json").out)["costs"]
+    assert {cost["precision"] for cost in listed} == {"fp32", precision}
+    chosen = partc(capfd, "costs", "list", "--precision", precision, "--json").out
+    assert {cost["precision"] for cost in json.loads(chosen)["costs"]} == {precision}
+    assert f"precision {precision}" in partc(capfd, "costs", "list").out
+    hosts = topology(tmp_path / "t.toml")
+    asked = ("profile", model, *SHAPE, "--host", "camera", "-t", hosts, "--repeats", "3")
+    done = partc(capfd, *asked, *given, "--json")
+    assert json.loads(done.out)["precision"] == precision
+
+
+def test_a_precision_that_cannot_be_measured_is_refused(model: Path, capfd: Capture) -> None:
+    start = ("profile", model, *SHAPE, "--target", "onnxruntime-cpu", "--no-store")
+    assert "'fp8' is not one of" in partc(capfd, *start, "--precision", "fp8").err
+    path = session_profile(model)
+    sentence(
+        partc(capfd, *start, "--precision", "fp16", "--costs-from", path),
+        "--precision", "--costs-from",
+    )  # fmt: skip
+    for precision, parts in (("int8", ("--calibration", "--input")), ("bf16", ("bf16", "engines"))):
+        done = partc(capfd, *start, "--precision", precision)
+        assert done.code != 0 and len(done.err.strip().splitlines()) == 1, done.err
+        for part in parts:
+            assert part in done.err

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from rich.console import Console
 
-from partc.report import tables, units
+from partc.report import render_report, tables, units
 from partc.report.answers import print_answer, summarise_run
 from tests.report import sample
 
@@ -56,6 +56,24 @@ def test_inspection_takes_hostile_names_literally() -> None:
     assert "<script>alert('model')</script>" in text.getvalue()
     assert "estimated" in text.getvalue()
     assert "\x1b" not in text.getvalue()
+
+
+def test_the_precision_of_costs_is_told_where_it_is_not_that_of_the_model() -> None:
+    manifest = sample.chain()[0]
+    screen, text = console()
+    tables.print_compilation(screen, manifest)
+    assert "Costs are of" not in text.getvalue()
+    names = list(manifest.hosts)
+    entries = dict(manifest.hosts)
+    for name, runs, measured in zip(names, ("fp32", "int8"), ("fp32", "fp16"), strict=True):
+        changes = {"precision": runs, "costs_precision": measured}
+        entries[name] = entries[name].model_copy(update=changes)
+    manifest = manifest.model_copy(update={"hosts": entries})
+    told = f"Costs are of {names[0]} in fp32 and {names[1]} in fp16 (it runs int8)."
+    tables.print_inspection(screen, manifest)
+    assert told in text.getvalue()
+    page = render_report(manifest)
+    assert told in page and ", in int8" in page
 
 
 def test_names_are_not_console_markup() -> None:
