@@ -23,9 +23,10 @@ from partc.passes.ingest.read_model import read_model
 from partc.pipeline import DEFAULT_PIPELINE, Observer, Pipeline
 
 if TYPE_CHECKING:
-    from partc.agent.meter import AgentMeter
+    from partc.agent.builder import AgentBuilder
     from partc.imports.imported import ImportedCosts
     from partc.runtime.device import Deployment
+    from partc.targets.meter import Meter
 
 OBJECTIVES = ("latency", "throughput", "energy")
 
@@ -121,7 +122,10 @@ def compile(
         store = CostStore()
     restart = Restart(passes)
     with ExitStack() as stack:
-        meters, notices = stack.enter_context(meters_of(topology, credentials))
+        builders = stack.enter_context(_builders_of(topology, credentials))
+        asked = _measured_elsewhere(topology, builders)
+        meters, notices = stack.enter_context(meters_of(asked, credentials, True))
+        notices += tuple(each.notice for each in builders.values() if each.notice)
         context = Context(
             topology,
             store=store if use_store else None,
@@ -136,7 +140,7 @@ def compile(
         program = passes.run(
             program, topology, context=context, check=check, observers=(restart, *observers)
         )
-        workshop = stack.enter_context(Workshop(topology))
+        workshop = stack.enter_context(Workshop(topology, builders))
 
         def emit(program: Program) -> Manifest:
             progress("writing the bundle", None)
@@ -173,9 +177,12 @@ def open_bundle(path: str | Path | Bundle, **options: Any) -> Deployment:
 
 @contextmanager
 def meters_of(
-    topology: Topology, credentials: str | Path | None
-) -> Iterator[tuple[Mapping[str, AgentMeter], tuple[str, ...]]]:
+    topology: Topology, credentials: str | Path | None, absent_will_do: bool = False
+) -> Iterator[tuple[Mapping[str, Meter], tuple[str, ...]]]:
     """What measures on the hosts that have an agent, and what is to be said of them.
+
+    Args:
+        absent_will_do: what the store has of a node is enough where its agent cannot be reached.
 
     Raises:
         PartcError: an agent cannot be asked, or needs other credentials.
@@ -186,8 +193,30 @@ def meters_of(
     from partc.agent.meter import measuring_agents, notices
 
     folder = None if credentials is None else Path(credentials)
-    with measuring_agents(topology, folder) as meters:
+    with measuring_agents(topology, folder, absent_will_do=absent_will_do) as meters:
         yield meters, notices(meters)
+
+
+@contextmanager
+def _builders_of(
+    topology: Topology, credentials: str | Path | None
+) -> Iterator[Mapping[str, AgentBuilder]]:
+    """What builds engines on the hosts that have an agent."""
+    if all(host.agent is None for host in topology.hosts.values()):
+        yield {}
+        return
+    from partc.agent.builder import building_agents
+
+    with building_agents(topology, None if credentials is None else Path(credentials)) as builders:
+        yield builders
+
+
+def _measured_elsewhere(topology: Topology, builders: Mapping[str, AgentBuilder]) -> Topology:
+    if not builders:
+        return topology
+    from partc.agent.builder import measured_elsewhere
+
+    return measured_elsewhere(topology, builders)
 
 
 def _parse(text: str | None) -> Pipeline:
@@ -198,7 +227,7 @@ def _message_cost(
     topology: Topology,
     store: CostStore | None,
     progress: Progress,
-    meters: Mapping[str, AgentMeter],
+    meters: Mapping[str, Meter],
 ) -> MessageCost:
     ways: tuple[Link | Bus, ...] = (*topology.links, *topology.bus)
     if all(way.fixed_ms is not None for way in ways):

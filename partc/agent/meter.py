@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import json
-import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -32,8 +30,9 @@ from partc.agent.messages import (
     settings_to_plain,
 )
 from partc.agent.packing import pack
+from partc.agent.remembered import REMEMBERED_KINDS, NodeMemory, Remembered, question
 from partc.agent.terms import measure_terms
-from partc.agent.wire.client import AgentClient
+from partc.agent.wire.client import AgentClient, UnreachableError
 from partc.errors import MissingBackendError, RequestError, TargetError
 from partc.ir.codec_table import CodecFactor
 from partc.ir.cost import MessageCost
@@ -43,6 +42,7 @@ from partc.measure.store import default_path
 from partc.runtime.checking import dtype_name
 from partc.runtime.credentials import Credentials, find_credentials
 from partc.runtime.wire.datatypes import datatype_of, to_raw
+from partc.targets.absent import AbsentMeter
 from partc.targets.meter import Job as ModelAndFeeds
 from partc.targets.meter import Meter
 from partc.targets.protocol import Array, Detection, Profile, RunSettings, Sampling
@@ -57,6 +57,7 @@ class AgentMeter:
     Attributes:
         node: what the node was when the meter was made.
         notice: what the user should know; empty if nothing.
+        remembered: takes down what the node says of models; nothing does if None.
     """
 
     def __init__(
@@ -68,6 +69,7 @@ class AgentMeter:
         self._detected: Detection | None = None
         self.node: NodeDescription = client.describe()
         self.notice = notice
+        self.remembered: Remembered | None = None
 
     @property
     def backend_name(self) -> str:
@@ -77,7 +79,7 @@ class AgentMeter:
     @property
     def where(self) -> str:
         """Through which agent."""
-        return f"the node of the agent at {self._client.address}"
+        return _where(self._client.address)
 
     def detect(self) -> Detection:
         """Whether the backend works there.
@@ -184,6 +186,12 @@ class AgentMeter:
         self._client.send(pieces)
         event = self._client.measure(job)
         self._check_fingerprint(event)
+        if kind in REMEMBERED_KINDS and self.remembered is not None and event.answer:
+            graph = job.subjects[0].graph
+            asked = question(
+                self._client.address, event.fingerprint, kind, graph, dict(job.settings)
+            )
+            self.remembered.keep(asked, event.answer)
         return event
 
     def _check_fingerprint(self, event: JobEvent) -> None:
@@ -211,7 +219,8 @@ def agent_meters(
     credentials: Credentials | None,
     hosts: tuple[str, ...] | None = None,
     known: Path | None = None,
-) -> Mapping[str, AgentMeter]:
+    absent_will_do: bool = False,
+) -> Mapping[str, AgentMeter | AbsentMeter]:
     """Host -> what measures there, for every host that has an agent.
 
     All agents are asked at once for what they are, so that one that is missing is found before
@@ -221,23 +230,37 @@ def agent_meters(
         hosts: only these.
         known: file in which the nodes' fingerprints are kept, to notice when they change; beside
             the user's costs if None.
+        absent_will_do: an agent that cannot be reached now, but was before, gives a meter that
+            knows what its node was then.
 
     Raises:
         TargetError: an agent cannot be asked.
         MissingBackendError: a node has not the backend of its host's target.
         UsageError: credentials are needed.
     """
-    fingerprints = _Fingerprints(known or default_path().with_name("agents.json"))
+    remembered = Remembered(known or default_path().with_name("agents.json"))
     clients: dict[str, AgentClient] = {}
-    meters: dict[str, AgentMeter] = {}
+    meters: dict[str, AgentMeter | AbsentMeter] = {}
     for name, host in topology.hosts.items():
         if host.agent is None or (hosts is not None and name not in hosts):
             continue
         if host.agent not in clients:
             clients[host.agent] = AgentClient(host.agent, credentials, name)
         target = load_target(host.target)
-        meters[name] = AgentMeter(clients[host.agent], target.backend, target.provider)
+        try:
+            meters[name] = AgentMeter(clients[host.agent], target.backend, target.provider)
+        except UnreachableError:
+            last = remembered.fingerprint(host.agent, target.backend, target.provider)
+            if not absent_will_do or not last:
+                raise
+            meters[name] = _absent(remembered, host.agent, target, last)
+    reached = {topology.hosts[n].agent for n, m in meters.items() if isinstance(m, AgentMeter)}
+    for address, client in clients.items():
+        if address not in reached:
+            client.close()
     for name, meter in meters.items():
+        if isinstance(meter, AbsentMeter):
+            continue
         target = load_target(topology.hosts[name].target)
         client = clients[str(topology.hosts[name].agent)]
         detected = meter.detect()
@@ -246,15 +269,35 @@ def agent_meters(
                 f"{client.name} cannot measure target {target.name!r}: {detected.reason}", host=name
             )
         _check_hardware(client, target, meter.node, name)
-        meter.notice = fingerprints.notice(client, target.backend, target.provider, detected)
-    fingerprints.save()
+        meter.notice = remembered.notice(
+            client.name, client.address, target.backend, target.provider, detected
+        )
+        meter.remembered = remembered
+    remembered.save()
     return meters
+
+
+def _absent(remembered: Remembered, address: str, target: Target, last: str) -> AbsentMeter:
+    return AbsentMeter(
+        backend_name=target.backend,
+        where=_where(address),
+        reason=f"the agent at {address} cannot be reached",
+        fingerprint=last,
+        memory=NodeMemory(remembered, address, last),
+    )
+
+
+def _where(address: str) -> str:
+    return f"the node of the agent at {address}"
 
 
 @contextmanager
 def measuring_agents(
-    topology: Topology, credentials: Path | None = None, hosts: tuple[str, ...] | None = None
-) -> Iterator[Mapping[str, AgentMeter]]:
+    topology: Topology,
+    credentials: Path | None = None,
+    hosts: tuple[str, ...] | None = None,
+    absent_will_do: bool = False,
+) -> Iterator[Mapping[str, AgentMeter | AbsentMeter]]:
     """As `agent_meters`, connected until the context ends.
 
     Args:
@@ -268,12 +311,14 @@ def measuring_agents(
     if not asked:
         yield {}
         return
-    meters = agent_meters(topology, find_credentials(credentials, asked.values()), tuple(asked))
+    found = find_credentials(credentials, asked.values())
+    meters = agent_meters(topology, found, tuple(asked), absent_will_do=absent_will_do)
     try:
         yield meters
     finally:
         for meter in meters.values():
-            meter.close()
+            if isinstance(meter, AgentMeter):
+                meter.close()
 
 
 def notices(meters: Mapping[str, Meter]) -> tuple[str, ...]:
@@ -296,52 +341,17 @@ def _check_hardware(client: AgentClient, target: Target, node: NodeDescription, 
         )
 
 
-def message_cost(meters: Mapping[str, AgentMeter]) -> MessageCost:
+def message_cost(meters: Mapping[str, Meter]) -> MessageCost:
     """What a message costs where every link says its fixed cost, as ``partc link`` measures it.
 
     Such a link's bandwidth is without what the ends do with a byte, so that comes on top: of the
     slowest sender and the slowest reader among the nodes, and this machine, which may be one end.
     """
-    terms = [meter.terms() for meter in meters.values()]
+    terms = [meter.terms() for meter in meters.values() if isinstance(meter, AgentMeter)]
     here = measure_terms(codecs=())
     write = max((here.write_s_per_byte, *(each.write_s_per_byte for each in terms)))
     read = max((here.read_s_per_byte, *(each.read_s_per_byte for each in terms)))
     return MessageCost(fixed_s=0.0, s_per_byte=write + read, provenance="measured")
-
-
-class _Fingerprints:
-    """What each agent's node was when it was last asked."""
-
-    def __init__(self, path: Path) -> None:
-        self._path = path
-        try:
-            data = json.loads(path.read_bytes())
-        except (OSError, ValueError, RecursionError):
-            data = {}
-        self._known = {
-            str(key): str(value) for key, value in (data if isinstance(data, dict) else {}).items()
-        }
-
-    def notice(self, client: AgentClient, backend: str, provider: str, detected: Detection) -> str:
-        key = "|".join(filter(None, (client.address, backend, provider)))
-        before = self._known.get(key)
-        self._known[key] = detected.fingerprint
-        if before is None or before == detected.fingerprint:
-            return ""
-        return (
-            f"{client.name} is another node than before: {before} then, {detected.fingerprint} "
-            "now; costs that were measured then do not count, and are measured anew"
-        )
-
-    def save(self) -> None:
-        """Best effort: without the file a change is not noticed, and nothing else."""
-        unfinished = self._path.with_name(f".{self._path.name}.{uuid.uuid4().hex[:8]}")
-        try:
-            self._path.parent.mkdir(parents=True, exist_ok=True)
-            unfinished.write_text(json.dumps(self._known, indent=1), encoding="utf-8")
-            unfinished.replace(self._path)
-        except OSError:
-            unfinished.unlink(missing_ok=True)
 
 
 def _subject(

@@ -25,6 +25,7 @@ from partc.passes.annotate.stored_costs import CostKeys
 from partc.passes.contract import Context, Pass, PassResult
 from partc.passes.ingest.sample import sample_feeds
 from partc.passes.partition.constraints import problem_constraints
+from partc.targets.absent import AbsentMeter
 from partc.targets.data_sheet import DataSheetMeter
 from partc.targets.estimate import estimated_costs
 from partc.targets.here import why_other_hardware
@@ -171,9 +172,13 @@ class _Source:
             found = keys.find(store)
             if len(found) == len(keys.keys):
                 said = f"{self._named}: all {len(found)} costs found in the store"
-                return _Table(found, said, self.settings.precision)
+                if isinstance(self.meter, AbsentMeter):
+                    notices.append(self.meter.instead(found.values()))
+                return _Table(found, said, self.settings.precision, tuple(notices))
             missing = [text for name, text in keys.texts.items() if name not in found]
             notices.append(other_settings_notice(store, missing, self._command))
+        if isinstance(self.meter, AbsentMeter):
+            raise self.meter.lacks("; ".join(notice for notice in notices if notice))
         self.context.progress(f"measuring on {self._named}", None)
         sampling = self.options.sampling
         fixed = segment_fixed_cost(self.meter, self.settings, sampling)

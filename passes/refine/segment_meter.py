@@ -19,6 +19,7 @@ from partc.passes.annotate.deployed_model import deployed_model
 from partc.passes.build.rewriting import rewritten
 from partc.passes.contract import Context
 from partc.passes.ingest.sample import sample_feeds
+from partc.targets.absent import AbsentMeter
 from partc.targets.meter import Job, Meter
 from partc.targets.protocol import RunSettings, Sampling
 from partc.targets.reference import open_reference
@@ -78,7 +79,8 @@ class SegmentMeter:
         self, host: str, mine: list[Segment], every: tuple[Segment, ...]
     ) -> list[tuple[Segment, Cost]]:
         meter = self._context.meter(host)
-        if host in self._context.imports or not meter.detect().available:
+        absent = isinstance(meter, AbsentMeter)
+        if host in self._context.imports or not (absent or meter.detect().available):
             return []  # nothing of it can be measured here
         settings = run_settings(self._context.topology.hosts[host])
         place = f"{meter.backend_name} {meter.where}"
@@ -93,7 +95,9 @@ class SegmentMeter:
             if len(segment.ops) == len(self._program.placed_ops):
                 self._known[place, settings, segment.ops] = self._whole(host)
         missing = [s for s in mine if (place, settings, s.ops) not in self._known]
-        if missing:
+        if missing and isinstance(meter, AbsentMeter):
+            self.failures.append(f"segments of host {host!r} were not measured: {meter.reason}")
+        elif missing:
             try:
                 fresh = self._measured(host, meter, settings, missing, every)
             except TargetError as error:

@@ -53,8 +53,8 @@ class AgentBusyError(TargetError):
     """The agent does something that must not be disturbed."""
 
 
-class _UnreachableError(TargetError):
-    pass
+class UnreachableError(TargetError):
+    """Nobody answers at the agent's address."""
 
 
 class AgentClient:
@@ -90,7 +90,7 @@ class AgentClient:
         """
         try:
             found = self._ask("Describe", Empty(), NodeDescription, wait_for_ready=False)
-        except _UnreachableError:
+        except UnreachableError:
             if not self._listens():
                 raise
             # On a busy machine the first handshake may take longer than gRPC allows it.
@@ -236,7 +236,7 @@ class AgentClient:
                 return TargetError(f"{self.name} cannot be asked: {why}", host=self.host or None)
             if method in ("Measure", "Prepare", "MeasureLink"):
                 return self._ended(method)
-            return _UnreachableError(
+            return UnreachableError(
                 f"{self.name} cannot be reached; start it there with partc agent --listen ADDRESS",
                 host=self.host or None,
             )
