@@ -20,6 +20,10 @@ class EngineBackend(Protocol):
     """Besides what every `partc.targets.protocol.Backend` offers."""
 
     @property
+    def name(self) -> str:
+        """As in ``partc targets``."""
+
+    @property
     def flavour(self) -> Flavour:
         """The format of its engines."""
 

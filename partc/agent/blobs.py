@@ -96,6 +96,24 @@ class BlobStore:
         finally:
             unfinished.unlink(missing_ok=True)
 
+    def adopt(self, path: Path) -> tuple[str, int]:
+        """Take in a file that was made here, which lies on the same disk; its digest and size.
+
+        Raises:
+            RequestError: there is no room for it, or it is no file.
+        """
+        try:
+            if path.is_symlink() or not path.is_file():
+                raise RequestError("what was to be kept is not there")
+            size_bytes = path.stat().st_size
+            self._make_room(size_bytes)
+            with path.open("rb") as file:
+                digest = hashlib.file_digest(file, "sha256").hexdigest()
+            path.replace(self._folder / digest)
+        except OSError as error:
+            raise RequestError(f"a file cannot be kept: {error.strerror or error}") from error
+        return digest, size_bytes
+
     def _make_room(self, size_bytes: int) -> None:
         if not 0 <= size_bytes <= LARGEST_BLOB_BYTES:
             raise RequestError(f"a file of {size_bytes} bytes is not taken")

@@ -22,6 +22,7 @@ from partc.agent.messages import (
     BundleId,
     Digests,
     FileHeader,
+    FileName,
     Job,
     JobEvent,
     LinkEvent,
@@ -183,6 +184,10 @@ class Agent:
             if job.kind == "detect":
                 answer["fingerprint"] = fingerprint
             yield event.model_copy(update={"answer": answer, "fingerprint": fingerprint})
+
+    def engine(self, name: FileName) -> Path:
+        """Where an engine lies that was built."""
+        return self._measurer.engine(name.sha256)
 
     def offer(self, offer: Offer) -> OfferAnswer:
         """Look at a bundle."""

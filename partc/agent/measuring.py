@@ -38,6 +38,8 @@ _WHAT = {
     "profile": "profiling a model",
     "run-times": "measuring a segment",
     "interleaved": "measuring segments in turn",
+    "builders": "looking which engines it builds",
+    "build": "building an engine",
 }
 
 _TIMED = frozenset({"profile", "run-times", "interleaved"})
@@ -78,6 +80,7 @@ class Measurer:
         self._doing: tuple[str, float] | None = None
         self._worker: _Worker | None = None
         self._idle = threading.Timer(0.0, lambda: None)
+        self._built: set[str] = set()
 
     @property
     def doing(self) -> str:
@@ -134,32 +137,54 @@ class Measurer:
             try:
                 worker.tell(job)
                 for said in self._answers(worker, is_wanted, timed and not self._while_serving):
-                    if said is None:
-                        yield JobEvent(state="measuring")
+                    if "phase" in said:
+                        yield JobEvent(state="measuring", **said)
             finally:
                 # Whoever asked may have gone while an event was on its way.
-                if said is None or not worker.is_running:
+                if said is None or "phase" in said or not worker.is_running:
                     self.end()
                 else:
                     self._await_idle()
             assert said is not None
             if "error" in said:
                 raise RequestError(printable(str(said["error"])))
-            yield JobEvent(
-                state="done", answer=said["answer"], fingerprint=str(said["fingerprint"])
-            )
+            answer = said["answer"]
+            if job.kind == "build":
+                answer = self._kept(answer)
+            yield JobEvent(state="done", answer=answer, fingerprint=str(said["fingerprint"]))
+
+    def engine(self, digest: str) -> Path:
+        """Where an engine lies that was built here since the agent started.
+
+        Raises:
+            RequestError: no such engine was.
+        """
+        if digest not in self._built:
+            raise RequestError("no such engine was built here; have it built again")
+        return self._blobs.path(digest)
+
+    def _kept(self, answer: dict[str, Any]) -> dict[str, Any]:
+        """Take in the engine that the working process wrote."""
+        written = answer.pop("file", None)
+        if written is None:
+            return answer
+        digest, size_bytes = self._blobs.adopt(self._folder / Path(written).name)
+        self._built.add(digest)
+        return {**answer, "sha256": digest, "size_bytes": size_bytes}
 
     def _answers(
         self, worker: _Worker, is_wanted: Callable[[], bool], gives_way: bool
-    ) -> Iterator[dict[str, Any] | None]:
-        """None now and then, and what the worker says in the end.
+    ) -> Iterator[dict[str, Any]]:
+        """A phase now and then, and what the worker says in the end.
 
         Args:
             gives_way: requests that come meanwhile end it.
         """
         seen = self._requests_seen()[0]
         next_event_s = time.monotonic() + HEARTBEAT_S
-        while (said := worker.answer(_POLL_S)) is None:
+        doing: dict[str, Any] = {"phase": "", "fraction": None}
+        while (said := worker.answer(_POLL_S)) is None or "phase" in said:
+            doing = said or doing
             if not is_wanted():
                 raise CancelledError("the measurement was cancelled")
             if gives_way and self._requests_seen()[0] != seen:
@@ -168,8 +193,8 @@ class Measurer:
                     "start the agent with --measure-while-serving"
                 )
             if time.monotonic() >= next_event_s:
-                next_event_s += HEARTBEAT_S
-                yield None
+                next_event_s = time.monotonic() + HEARTBEAT_S
+                yield doing
         yield said
 
     def end(self) -> None:
@@ -204,6 +229,8 @@ class Measurer:
                 self._blobs.path(digest)
             for feed in subject.feeds:
                 self._blobs.path(feed.sha256)
+        for file in job.engine.files if job.engine is not None else ():
+            self._blobs.path(file.sha256)
 
     def _working(self) -> _Worker:
         if self._worker is None or not self._worker.is_running:
@@ -256,7 +283,9 @@ class _Worker:
 
     def kill(self) -> None:
         if self.is_running:
-            self._process.kill()
+            # A builder works in a process of its own, which the working process has started.
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(self._process.pid, signal.SIGKILL)
         with contextlib.suppress(subprocess.TimeoutExpired):
             self._process.wait(_END_TIMEOUT_S)
         for pipe in (self._process.stdin, self._process.stdout):

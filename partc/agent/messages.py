@@ -10,20 +10,25 @@ from typing import Annotated, Any, Literal, Self, TypeVar
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
 from partc.errors import RequestError
+from partc.ir import engine
 from partc.measure.sampling import Measurement
 from partc.targets.protocol import Detection, Profile, RunSettings, Sampling
 
-PROTOCOL = 1
+PROTOCOL = 2
 """Agents and clients of different numbers do not understand each other."""
 
 CHUNK_BYTES = 1 << 20
 LARGEST_MESSAGE_BYTES = 64 << 20
+LARGEST_ENGINE_BYTES = 16 << 30
 _LONGEST_TIME_S = 1e6
 _MOST_SAMPLES = 1_000_000
 
 Digest = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 Name = Annotated[str, Field(max_length=4096)]
-Kind = Literal["detect", "unsupported", "fused-groups", "profile", "run-times", "interleaved"]
+Kind = Literal[
+    "detect", "unsupported", "fused-groups", "profile", "run-times", "interleaved",
+    "builders", "build",
+]  # fmt: skip
 
 
 class Message(BaseModel):
@@ -154,12 +159,63 @@ class Subject(Message):
     feeds: list[Feed] = Field(default=[], max_length=10_000)
 
 
+class SourceFile(Message):
+    """A file of a segment's ONNX; others refer to it by its name."""
+
+    name: Annotated[str, Field(pattern=r"^[A-Za-z0-9_][A-Za-z0-9_.-]{0,199}$")]
+    sha256: Digest
+
+
+class EngineJob(Message):
+    """An engine to build, or the question which could be built.
+
+    Attributes:
+        capabilities: for which GPUs; None leaves it to the backend.
+        files: the model first, then the files with weights that it refers to.
+        gpu: one of those that the node said it builds for.
+    """
+
+    capabilities: Annotated[tuple[engine.Capability, ...], Field(max_length=32)] | None = None
+    files: list[SourceFile] = Field(default=[], max_length=64)
+    recipe: engine.EngineRecipe | None = None
+    gpu: engine.Gpu | None = None
+
+
+class Builders(Message):
+    """GPUs that a node builds for, and why there are none, or not more."""
+
+    gpus: list[engine.Gpu] = Field(max_length=32)
+    reason: Annotated[str, Field(max_length=4000)]
+
+
+class BuiltEngine(Message):
+    """An engine that was built, to be fetched; or why the builder refuses the segment.
+
+    Attributes:
+        log: what the builder went through, with the time since the start in seconds.
+    """
+
+    refused: Annotated[str, Field(max_length=4000)] = ""
+    key: engine.EngineKey | None = None
+    sha256: Digest | None = None
+    size_bytes: Annotated[int, Field(ge=0, le=LARGEST_ENGINE_BYTES)] = 0
+    build_s: Annotated[float, Field(ge=0, le=_LONGEST_TIME_S)] = 0.0
+    log: Annotated[list[Annotated[str, Field(max_length=600)]], Field(max_length=1000)] = []
+
+
+class FileName(Message):
+    """Asks for a file."""
+
+    sha256: Digest
+
+
 class Job(Message):
     """Something to find out on the node.
 
     Attributes:
         subjects: one model; several where they are measured in turn, none where there is none.
         settings, sampling: as `settings_to_plain` and `sampling_to_plain` write them.
+        engine: of the kinds ``builders`` and ``build``.
     """
 
     kind: Kind
@@ -168,6 +224,7 @@ class Job(Message):
     subjects: list[Subject] = Field(default=[], max_length=10_000)
     settings: dict[str, Any] = {}
     sampling: dict[str, Any] = {}
+    engine: EngineJob | None = None
 
 
 class JobEvent(Message):
@@ -176,11 +233,14 @@ class JobEvent(Message):
     Attributes:
         state: ``measuring`` now and then; ``done`` once, with an answer.
         fingerprint: of what was measured.
+        phase, fraction: what a builder is at, and how much of that is done, where it says so.
     """
 
     state: Literal["measuring", "done"]
     answer: dict[str, Any] | None = None
     fingerprint: str = ""
+    phase: Annotated[str, Field(max_length=600)] = ""
+    fraction: Annotated[float, Field(ge=0, le=1)] | None = None
 
 
 class Offer(Message):
@@ -249,6 +309,7 @@ _rows: TypeAdapter[list[tuple[float, ...]]] = TypeAdapter(list[tuple[float, ...]
 _groups: TypeAdapter[list[tuple[str, ...]]] = TypeAdapter(list[tuple[str, ...]])
 
 T = TypeVar("T")
+Answer = TypeVar("Answer", bound=Message)
 
 
 def settings_to_plain(settings: RunSettings) -> dict[str, Any]:
@@ -389,6 +450,39 @@ def read_rows(answer: dict[str, Any], count: int) -> list[tuple[float, ...]]:
     return rows
 
 
+def read_builders(answer: dict[str, Any]) -> Builders:
+    """What a job of kind ``builders`` found.
+
+    Raises:
+        RequestError: it is malformed.
+    """
+    found = _model(Builders, answer)
+    for gpu in found.gpus:
+        for text in (gpu.version, gpu.platform, gpu.name):
+            if text != printable(text, 64):
+                raise RequestError(f"it has a GPU with the name or version {printable(text, 80)!r}")
+    return found
+
+
+def read_built(answer: dict[str, Any], wanted: engine.EngineKey) -> BuiltEngine:
+    """What a job of kind ``build`` made.
+
+    Args:
+        wanted: key of the engine that was asked for.
+
+    Raises:
+        RequestError: it is malformed, or another engine than ``wanted``.
+    """
+    found = _model(BuiltEngine, answer)
+    if found.refused:
+        return BuiltEngine(refused=printable(found.refused))
+    if found.key is None or found.sha256 is None or not found.size_bytes:
+        raise RequestError("it says neither what it built nor why it did not")
+    if found.key != wanted:
+        raise RequestError("it built another engine than it was asked for")
+    return found.model_copy(update={"log": [printable(line, 200) for line in found.log]})
+
+
 def printable(text: str, most: int = 600) -> str:
     """Text of somebody else as it may stand in a sentence: one line, no control characters."""
     kept = "".join(c if c.isprintable() else " " for c in text[: 2 * most])
@@ -413,6 +507,10 @@ def _check_times(samples_s: tuple[float, ...], what: str) -> None:
 def _plain(adapter: TypeAdapter[Any], value: Any) -> dict[str, Any]:
     plain: dict[str, Any] = adapter.dump_python(value, mode="json")
     return plain
+
+
+def _model(kind: type[Answer], plain: Any) -> Answer:
+    return kind.read(json.dumps(plain).encode())
 
 
 def _of(adapter: TypeAdapter[T], plain: Any) -> T:

@@ -6,7 +6,7 @@ Segments of one model share their weights, so each weight is sent to a node once
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -96,6 +96,21 @@ def pieces_named_in(graph: bytes) -> list[str]:
         for entry in weight.external_data
         if entry.value.startswith(_PREFIX)
     ]
+
+
+def check_references(graph: bytes, names: Collection[str]) -> None:
+    """Models that a builder loads from a folder refer to nothing but the files sent with them.
+
+    Raises:
+        RequestError: it is not a model, or refers to something else.
+    """
+    for tensor in _tensors(_parsed(graph)):
+        places = [entry.value for entry in tensor.external_data if entry.key == "location"]
+        is_elsewhere = tensor.data_location == onnx.TensorProto.EXTERNAL or bool(places)
+        if is_elsewhere and (len(places) != 1 or places[0] not in names):
+            raise RequestError(
+                f"weight {tensor.name[:80]!r} is in a file that was not sent with the model"
+            )
 
 
 def _parsed(graph: bytes) -> onnx.ModelProto:

@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import sys
 import threading
+from collections.abc import Callable
 from pathlib import Path
 from queue import SimpleQueue
 from typing import Any
@@ -24,9 +26,14 @@ from partc.agent.messages import (
 )
 from partc.errors import PartcError, RequestError
 
+Tell = Callable[[dict[str, Any]], None]
 
-def carry_out(job: Job, blobs: Path) -> tuple[dict[str, Any], str]:
+
+def carry_out(job: Job, blobs: Path, tell: Tell) -> tuple[dict[str, Any], str]:
     """The answer to a job, and the fingerprint of what was measured.
+
+    Args:
+        tell: called with what a builder is at.
 
     Raises:
         PartcError: it cannot be carried out here.
@@ -34,6 +41,12 @@ def carry_out(job: Job, blobs: Path) -> tuple[dict[str, Any], str]:
     from partc.targets.meter import LocalMeter
     from partc.targets.registry import load_backend
 
+    if job.kind in ("builders", "build"):
+        from partc.agent.engine_jobs import build_engine, find_builders
+
+        if job.kind == "builders":
+            return find_builders(job), ""
+        return build_engine(job, blobs, tell), ""
     meter = LocalMeter(load_backend(job.backend), job.provider)
     detected = meter.detect()
     if job.kind == "detect":
@@ -80,19 +93,23 @@ def main(arguments: list[str] | None = None) -> int:
     # What libraries print must not come between the answers.
     answers = os.fdopen(os.dup(1), "w", encoding="utf-8")
     os.dup2(2, 1)
+
+    def say(what: dict[str, Any]) -> None:
+        answers.write(json.dumps(what) + "\n")
+        answers.flush()
+
     lines: SimpleQueue[bytes] = SimpleQueue()
     threading.Thread(target=_read, args=(lines,), daemon=True).start()
     while True:
         line = lines.get()
         try:
-            answer, fingerprint = carry_out(Job.read(line), blobs)
+            answer, fingerprint = carry_out(Job.read(line), blobs, say)
             said = {"answer": answer, "fingerprint": fingerprint}
         except PartcError as error:
             said = {"error": str(error)}
         except Exception as error:
             said = {"error": f"the job failed unexpectedly: {type(error).__name__}: {error}"}
-        answers.write(json.dumps(said) + "\n")
-        answers.flush()
+        say(said)
 
 
 def _read(lines: SimpleQueue[bytes]) -> None:
@@ -103,6 +120,8 @@ def _read(lines: SimpleQueue[bytes]) -> None:
         *whole, unread = unread.split(b"\n")
         for line in whole:
             lines.put(line)
+    if os.getpgrp() == os.getpid():  # a builder of its own goes with it
+        os.killpg(os.getpid(), signal.SIGKILL)
     os._exit(0)
 
 

@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import threading
+from collections.abc import Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -25,10 +26,17 @@ class AgentProcess:
     """
 
     def __init__(
-        self, state: Path, *options: str, listen: str = "127.0.0.1:0", temporary: Path | None = None
+        self,
+        state: Path,
+        *options: str,
+        listen: str = "127.0.0.1:0",
+        temporary: Path | None = None,
+        packages: tuple[Path, ...] = (),
+        variables: Mapping[str, str] | None = None,
     ) -> None:
         self.state = state
-        environment = {**os.environ, "PYTHONPATH": str(Path(__file__).resolve().parents[2])}
+        path = os.pathsep.join(map(str, (Path(__file__).resolve().parents[2], *packages)))
+        environment = {**os.environ, **(variables or {}), "PYTHONPATH": path}
         environment.pop("PARTC_CREDENTIALS", None)
         if temporary is not None:
             environment["TMPDIR"] = str(temporary)

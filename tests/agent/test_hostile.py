@@ -16,7 +16,7 @@ from partc.agent.wire.service import SERVICE
 from tests.agent.support import AgentProcess
 
 PLAIN = ("Describe", "Terms", "Missing", "Offer", "Activate")
-EVENTS = ("Measure", "Prepare", "MeasureLink")
+EVENTS = ("Measure", "Prepare", "MeasureLink", "Fetch")
 
 MESSAGES = {
     "nothing": b"",
@@ -31,6 +31,10 @@ MESSAGES = {
     "a job without a model": b'{"kind": "profile", "backend": "onnxruntime"}',
     "a job with a path": b'{"kind": "profile", "backend": "onnxruntime", "subjects": '
     b'[{"graph": "/etc/passwd"}]}',
+    "an engine of nothing": b'{"kind": "build", "backend": "tensorrt-rtx"}',
+    "an engine of paths": b'{"kind": "build", "backend": "tensorrt-rtx", "engine": {"files": '
+    b'[{"name": "../../x", "sha256": "%s"}]}}' % (b"0" * 64),
+    "a file that is a path": b'{"sha256": "../../../etc/passwd"}',
     "a link to nowhere": b'{"address": "unix:/tmp/x", "budget_s": 1}',
     "a link without end": b'{"address": "127.0.0.1:1", "budget_s": 1e300}',
 }

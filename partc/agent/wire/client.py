@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import hashlib
 import queue
 import socket
 import threading
@@ -20,6 +22,7 @@ from partc.agent.messages import (
     Digests,
     Empty,
     FileHeader,
+    FileName,
     Job,
     JobEvent,
     LinkEvent,
@@ -37,6 +40,7 @@ from partc.errors import RequestError, TargetError, UsageError
 from partc.ir.address import is_loopback, split_address
 from partc.runtime.credentials import Credentials
 from partc.runtime.wire.security import open_channel, why_unreachable
+from partc.targets.engines import Progress
 
 CONNECT_S = 10.0
 ANSWER_S = 60.0
@@ -44,6 +48,8 @@ SILENCE_S = 30.0
 """An agent says every second that it still measures; so long a silence means that it is gone."""
 
 _CANCEL_POLL_S = 0.5
+_MOST_WAITING = 16
+_DRAIN_S = 0.02
 
 Answer = TypeVar("Answer", bound=Message)
 Source = bytes | Path
@@ -126,8 +132,11 @@ class AgentClient:
         """The agent may have dropped files since: ask again what is missing."""
         self._known.clear()
 
-    def measure(self, job: Job) -> JobEvent:
+    def measure(self, job: Job, progress: Progress | None = None) -> JobEvent:
         """Carry out a job there.
+
+        Args:
+            progress: told what a builder is at, and the fraction done.
 
         Raises:
             AgentBusyError: it measures for somebody else, or serves requests.
@@ -136,7 +145,34 @@ class AgentClient:
         for event in self._events("Measure", job, JobEvent):
             if event.state == "done":
                 return event
+            if progress is not None and event.phase:
+                progress(printable(event.phase, 80), event.fraction)
         raise self._ended("Measure")
+
+    def fetch(self, digest: str, size_bytes: int, output: Path) -> None:
+        """Write a file that the agent has made to ``output``.
+
+        Raises:
+            TargetError: what came is not the file that was announced.
+            OSError: it cannot be written.
+        """
+        found = hashlib.sha256()
+        received_bytes = 0
+        try:
+            with output.open("wb") as file:
+                for chunk in self._chunks("Fetch", FileName(sha256=digest)):
+                    received_bytes += len(chunk)
+                    if received_bytes > size_bytes:
+                        break
+                    found.update(chunk)
+                    file.write(chunk)
+            if received_bytes != size_bytes or found.hexdigest() != digest:
+                raise self._nonsense(
+                    f"the file that it sent is not the one of {size_bytes} bytes that it announced"
+                )
+        except BaseException:
+            output.unlink(missing_ok=True)
+            raise
 
     def offer(self, offer: Offer) -> OfferAnswer:
         """Ask what is missing of a bundle."""
@@ -195,19 +231,24 @@ class AgentClient:
             future.cancel()
 
     def _events(self, method: str, message: Message, kind: type[Answer]) -> Iterator[Answer]:
+        for data in self._chunks(method, message):
+            try:
+                yield kind.read(data)
+            except RequestError as error:
+                raise self._nonsense(str(error)) from error
+
+    def _chunks(self, method: str, message: Message) -> Iterator[bytes]:
         call = self._channel.unary_stream(f"/{SERVICE}/{method}")(message.to_bytes())
-        arrived: queue.SimpleQueue[bytes | Exception | None] = queue.SimpleQueue()
-        threading.Thread(target=_read, args=(call, arrived), daemon=True).start()
+        arrived: queue.Queue[bytes | Exception | None] = queue.Queue(_MOST_WAITING)
+        reader = threading.Thread(target=_read, args=(call, arrived), daemon=True)
+        reader.start()
         try:
             while (event := _next(arrived)) is not None:
                 if isinstance(event, grpc.RpcError):
                     raise self._explained(event, method) from event
                 if isinstance(event, Exception):
                     raise self._ended(method) from event
-                try:
-                    yield kind.read(event)
-                except RequestError as error:
-                    raise self._nonsense(str(error)) from error
+                yield event
         except queue.Empty:
             raise TargetError(
                 f"{self.name} has said nothing for {SILENCE_S:.0f} s and is taken to be gone; what "
@@ -215,6 +256,9 @@ class AgentClient:
             ) from None
         finally:
             call.cancel()
+            while reader.is_alive():  # it may wait for room
+                with contextlib.suppress(queue.Empty):
+                    arrived.get(timeout=_DRAIN_S)
 
     def _put(self, digest: str, source: Source) -> int:
         size_bytes = len(source) if isinstance(source, bytes) else source.stat().st_size
@@ -234,7 +278,7 @@ class AgentClient:
             why = why_unreachable(self.address, self._credentials)
             if why is not None:
                 return TargetError(f"{self.name} cannot be asked: {why}", host=self.host or None)
-            if method in ("Measure", "Prepare", "MeasureLink"):
+            if method in ("Measure", "Prepare", "MeasureLink", "Fetch"):
                 return self._ended(method)
             return UnreachableError(
                 f"{self.name} cannot be reached; start it there with partc agent --listen ADDRESS",
@@ -283,7 +327,7 @@ class AgentClient:
         self.close()
 
 
-def _read(call: Any, arrived: queue.SimpleQueue[bytes | Exception | None]) -> None:
+def _read(call: Any, arrived: queue.Queue[bytes | Exception | None]) -> None:
     try:
         for message in call:
             arrived.put(message)
@@ -293,7 +337,7 @@ def _read(call: Any, arrived: queue.SimpleQueue[bytes | Exception | None]) -> No
         arrived.put(None)
 
 
-def _next(arrived: queue.SimpleQueue[bytes | Exception | None]) -> bytes | Exception | None:
+def _next(arrived: queue.Queue[bytes | Exception | None]) -> bytes | Exception | None:
     return arrived.get(timeout=SILENCE_S)
 
 

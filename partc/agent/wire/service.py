@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
 import grpc
 
 from partc.agent.measuring import BusyError, CancelledError
 from partc.agent.messages import (
+    CHUNK_BYTES,
     BundleId,
     Digests,
     Empty,
     FileHeader,
+    FileName,
     Job,
     JobEvent,
     LinkEvent,
@@ -50,6 +53,9 @@ class AgentWork(Protocol):
     def carry_out(self, job: Job, is_wanted: IsWanted) -> Iterator[JobEvent]:
         """Measure something."""
 
+    def engine(self, name: FileName) -> Path:
+        """Where an engine lies that was built."""
+
     def offer(self, offer: Offer) -> OfferAnswer:
         """Look at a bundle."""
 
@@ -78,6 +84,7 @@ class AgentService:
             "Missing": _plain(Digests, work.missing),
             "Offer": _plain(Offer, work.offer),
             "Activate": _plain(BundleId, self._activate),
+            "Fetch": grpc.unary_stream_rpc_method_handler(self._fetch),
             "Put": grpc.stream_unary_rpc_method_handler(self._put),
             "Measure": _events(Job, work.carry_out),
             "Prepare": _events(BundleId, lambda asked, is_wanted: work.prepare(asked)),
@@ -97,6 +104,14 @@ class AgentService:
         except Exception as error:
             _abort(context, error)
         return None
+
+    def _fetch(self, message: bytes, context: Any) -> Iterator[bytes]:
+        try:
+            with self._work.engine(FileName.read(message)).open("rb") as file:
+                while chunk := file.read(CHUNK_BYTES):
+                    yield chunk
+        except Exception as error:
+            _abort(context, error)
 
 
 def _plain(kind: type[Asked], work: Callable[[Asked], Message]) -> Any:
