@@ -45,13 +45,14 @@ class DeployedModel:
         return replace(profile, op_s={op: tuple(row.tolist()) for op, row in rows.items()})
 
     def grouped(self, groups: Iterable[tuple[str, ...]]) -> list[tuple[str, ...]]:
-        """Nodes of ``model`` that run as one kernel as ops of the program, two or more of them."""
+        """Groups of nodes of ``model`` that run as one kernel, as groups of the program's ops.
+
+        What is only there for an op joins it with no other: quantisation between two convolutions
+        vanishes into both.
+        """
         if self.op_of is None:
             return list(groups)
-        found = [
-            tuple(dict.fromkeys(self.op_of[node] for node in group if node in self.op_of))
-            for group in groups
-        ]
+        found = [tuple(node for node in group if self.op_of.get(node) == node) for group in groups]
         return [group for group in found if len(group) > 1]
 
 

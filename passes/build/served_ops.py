@@ -36,7 +36,7 @@ class _Serving:
 
     def _served(self, node: onnx.NodeProto) -> str | None:
         if node.name in self._ops:
-            return node.name
+            return str(node.name)
         if node.op_type not in _BETWEEN:  # stands for an op that another opset writes otherwise
             for tensor in node.output:
                 if tensor in self._writer:

@@ -27,6 +27,7 @@ from partc.pipeline import DEFAULT_PIPELINE, Pipeline
 from partc.targets.meter import Job, LocalMeter
 from partc.targets.protocol import Array, Profile, RunSettings, Sampling
 from partc.targets.registry import load_backend
+from tests.passes.build.test_lowering import model_of
 from tests.passes.build.test_served_ops import model
 from tests.support.nasty_models import floats
 
@@ -162,6 +163,26 @@ def test_the_model_is_quantised_once_for_all_passes() -> None:
     assert deployed_model(program, context, "here") is deployed_model(program, context, "here")
     kernels = {op for block in program.blocks or () for op in block.ops}
     assert kernels == {op.name for op in program.placed_ops}
+
+
+def test_quantisation_between_two_convolutions_does_not_make_them_one_block() -> None:
+    text = """<ir_version: 8, opset_import: ["" : 17]>
+    g (float[1,3,8,8] x) => (float[1,4,8,8] y) {
+        c = Conv <pads = [1,1,1,1]> (x, w)
+        d = Conv <pads = [1,1,1,1]> (c, v)
+        y = Conv <pads = [1,1,1,1]> (d, u)
+    }"""
+    graph = model_of(
+        text, w=floats(4, 3, 3, 3), v=floats(4, 4, 3, 3, seed=1), u=floats(4, 4, 3, 3, seed=2)
+    )
+    topology = here(precision="int8")
+    context = Context(topology, calibration=SAMPLES)
+    program = INGEST.run(read_model(graph), topology, context=context)
+    program = GroupBlocks().run(program, context).program
+    assert [len(block.ops) for block in program.blocks or ()] == [1, 1, 1]
+    costs = QUICK.run(program, context).program.costs
+    assert costs is not None
+    assert all(costs.of(block.name, "here").median_s > 0 for block in program.blocks or ())
 
 
 def test_estimates_are_of_the_precision_and_say_so() -> None:
