@@ -14,11 +14,11 @@ from partc.bundle.manifest import Manifest
 from partc.bundle.reader import Bundle
 from partc.bundle.writer import refuse_existing
 from partc.errors import UsageError
-from partc.ir.cost import MessageCost
 from partc.ir.program import Array, Program
-from partc.ir.topology import Bus, Link, Topology
+from partc.ir.topology import Topology
+from partc.link_costs import link_costs
 from partc.measure.store import CostStore
-from partc.passes.contract import TYPICAL_MESSAGE_COST, Context, Progress, no_progress
+from partc.passes.contract import Context, Progress, no_progress
 from partc.passes.ingest.read_model import read_model
 from partc.pipeline import DEFAULT_PIPELINE, Observer, Pipeline
 
@@ -126,10 +126,13 @@ def compile(
         asked = _measured_elsewhere(topology, builders)
         meters, notices = stack.enter_context(meters_of(asked, credentials, True))
         notices += tuple(each.notice for each in builders.values() if each.notice)
+        kept = store if use_store else None
+        known = link_costs(topology, meters, kept, progress)
+        topology, notices = known.topology, (*notices, *known.notices)
         context = Context(
             topology,
-            store=store if use_store else None,
-            message_cost=_message_cost(topology, store if use_store else None, progress, meters),
+            store=kept,
+            message_cost=known.cost,
             seed=seed,
             progress=progress,
             imports=imports or {},
@@ -221,22 +224,3 @@ def _measured_elsewhere(topology: Topology, builders: Mapping[str, AgentBuilder]
 
 def _parse(text: str | None) -> Pipeline:
     return Pipeline.parse(DEFAULT_PIPELINE if text is None else text)
-
-
-def _message_cost(
-    topology: Topology,
-    store: CostStore | None,
-    progress: Progress,
-    meters: Mapping[str, Meter],
-) -> MessageCost:
-    ways: tuple[Link | Bus, ...] = (*topology.links, *topology.bus)
-    if all(way.fixed_ms is not None for way in ways):
-        if meters:
-            from partc.agent.meter import message_cost
-
-            progress("asking what messages cost", None)
-            return message_cost(meters)
-        return TYPICAL_MESSAGE_COST  # the topology says it for every link, or there is none
-    from partc.message_cost import measured_message_cost
-
-    return measured_message_cost(store, progress)

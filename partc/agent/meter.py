@@ -11,6 +11,7 @@ from typing import TypeVar
 import numpy as np
 import onnx
 
+from partc.agent.link import LinkFound
 from partc.agent.messages import (
     Feed,
     Job,
@@ -30,6 +31,7 @@ from partc.agent.messages import (
     settings_to_plain,
 )
 from partc.agent.packing import pack
+from partc.agent.probing import link_of
 from partc.agent.remembered import REMEMBERED_KINDS, NodeMemory, Remembered, question
 from partc.agent.terms import measure_terms
 from partc.agent.wire.client import AgentClient, UnreachableError
@@ -162,6 +164,19 @@ class AgentMeter:
             for codec in codecs
             if codec in there.encode_s_per_byte and codec in there.decode_s_per_byte
         }
+
+    @property
+    def address(self) -> str:
+        """Of the agent."""
+        return self._client.address
+
+    def link_to(self, address: str, budget_s: float) -> LinkFound:
+        """The link from the node to that of another agent.
+
+        Raises:
+            TargetError: either cannot be asked.
+        """
+        return link_of(self._client, address, budget_s)
 
     def close(self) -> None:
         """Drop the connection."""

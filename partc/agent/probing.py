@@ -6,7 +6,7 @@ import json
 import time
 import uuid
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from pydantic import TypeAdapter
@@ -18,6 +18,9 @@ from partc.agent.terms import MessageTerms, measure_terms
 from partc.errors import HostUnreachableError, TargetError
 from partc.runtime.credentials import Credentials
 from partc.runtime.transport import CallFailedError, CallRequest
+
+if TYPE_CHECKING:
+    from partc.agent.wire.client import AgentClient
 
 _REPLY_BYTES = 16
 _TIMEOUT_S = 30.0
@@ -132,11 +135,20 @@ def link_between(
 
     with AgentClient(sender, credentials, host) as client:
         client.describe()
-        plain = client.measure_link(LinkRequest(address=address, budget_s=budget_s))
-        try:
-            return _found.validate_json(json.dumps(plain))
-        except ValueError as error:
-            raise TargetError(f"{client.name} gives no usable answer of its link") from error
+        return link_of(client, address, budget_s)
+
+
+def link_of(client: AgentClient, address: str, budget_s: float) -> LinkFound:
+    """As `link_between`, of a node that is called already.
+
+    Raises:
+        TargetError: an agent cannot be asked, or answers nonsense.
+    """
+    plain = client.measure_link(LinkRequest(address=address, budget_s=budget_s))
+    try:
+        return _found.validate_json(json.dumps(plain))
+    except ValueError as error:
+        raise TargetError(f"{client.name} gives no usable answer of its link") from error
 
 
 _found: TypeAdapter[LinkFound] = TypeAdapter(LinkFound)

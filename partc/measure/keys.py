@@ -16,6 +16,7 @@ KINDS = {
     "segment": "a segment",
     "whole": "a whole model",
     "segment-fixed": "what one more segment costs",
+    "link-message-fixed": "what a message costs between two nodes",
     "paused-message-fixed": "what a message costs",
     "paused-message-per-byte": "what a byte of a message costs",
 }
