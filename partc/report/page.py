@@ -10,7 +10,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined, Template
 from markupsafe import Markup
 
 from partc.bundle.manifest import Manifest
-from partc.report import charts, facts, names, tile_rows, trade_offs, units
+from partc.report import charts, engine_rows, facts, names, tile_rows, trade_offs, units
 from partc.report.facts import OPTIMAL, Facts, facts_of
 from partc.report.graph import graph_strips
 from partc.report.journey import is_tall, journey
@@ -33,6 +33,9 @@ def render_report(manifest: Manifest, *, reads: Mapping[str, Collection[str]] | 
         facts=facts,
         trade_offs=trade_offs,
         tile_rows=tile_rows,
+        engine_rows=engine_rows,
+        engines=engine_rows.engine_rows(manifest),
+        refused=engine_rows.refused_rows(manifest),
         tiles=_tiles(found),
         host_slot={host: style(i).variable[-1] for i, host in enumerate(found.hosts)},
         sizes_chart=charts.both_widths(charts.tensor_sizes, found),

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from partc.bundle.manifest import Manifest
+from partc.ir.engine import EngineRecipe, Gpu, engine_key, source_digest
 
 CAMERA, SERVER = "camera", "server"
 SLOWDOWN = 12.0
@@ -257,6 +258,41 @@ def branching() -> tuple[Manifest, Reads]:
     at = names.index("module6/concat")
     cut = list(layers.reads["module6/concat"])
     return manifest_of(layers, cut_after=cut, on_camera=at, name="inceptionv4"), layers.reads
+
+
+def with_engines(**reasons: str) -> tuple[Manifest, Reads]:
+    """MobileNetV2 whose second half is an engine, for one GPU built and for others not."""
+    manifest, reads = chain()
+    data = manifest.model_dump(mode="json", by_alias=True)
+    model = data["files"][f"hosts/{SERVER}/s1.onnx"]
+    recipe = EngineRecipe(flavour="tensorrt_rtx")
+    gpu = Gpu(
+        flavour="tensorrt_rtx", version="1.7.1.2", compute_capability="8.9",
+        platform="linux-x86_64",
+    )  # fmt: skip
+    segment_sha256 = source_digest([model["sha256"]])
+    path = f"hosts/{SERVER}/s1.sm89.tensorrt_rtx"
+    file = {"sha256": "cd" * 32, "size_bytes": 5_000_000}
+    data["files"][path] = file
+    built = {"key": engine_key(recipe, segment_sha256, gpu).model_dump(), "path": path, **file}
+    server = data["hosts"][SERVER]
+    server["target"] = server["backend"] = "tensorrt-rtx"
+    server["engines"] = {
+        "s1": {
+            "recipe": recipe.model_dump(mode="json"),
+            "segment_sha256": segment_sha256,
+            "precision": "fp16",
+            "state": "built",
+            "reason": reasons.get("reason", "not for compute capability 7.5: no tactic"),
+            "built": [{**built, "build_s": 1.25, "built_by": reasons.get("built_by", "")}],
+        }
+    }
+    server["refused"] = [
+        {"op": "stem_conv", "reason": reasons.get("refused", "no implementation of Stem")},
+        {"op": "stem_clip", "reason": reasons.get("refused", "no implementation of Stem")},
+        {"op": "features.0.depthwise_conv", "reason": "no tactic", "found_by": "builder"},
+    ]
+    return Manifest.parse(data), reads
 
 
 def hostile() -> tuple[Manifest, Reads]:

@@ -13,7 +13,9 @@ from tests.report import sample
 
 Sample = Callable[[], tuple[Manifest, sample.Reads]]
 
-SAMPLES: list[Sample] = [sample.chain, sample.branching, sample.device_only, sample.hostile]
+SAMPLES: list[Sample] = [
+    sample.chain, sample.branching, sample.device_only, sample.hostile, sample.with_engines,
+]  # fmt: skip
 VOID = {"meta", "br", "hr", "img", "link", "input"}
 FIGURES = {"figure-request", "figure-strategies", "figure-bandwidth", "figure-sizes"}
 
@@ -125,3 +127,58 @@ def test_a_large_page_is_small_and_soon_there() -> None:
     text = rendered(sample.branching)
     assert time.perf_counter() - start < 5
     assert len(text.encode()) < 1_500_000
+
+
+def cells(text: str, region: str) -> list[list[str]]:
+    """Rows of a table of the page, as text."""
+    table = text[text.index(f'aria-label="{region}"') :]
+    body = re.search(r"<tbody>(.*?)</tbody>", table, re.DOTALL)
+    assert body is not None
+    return [
+        [re.sub(r"<[^>]+>", "", cell) for cell in re.findall(r"<t[hd][^>]*>(.*?)</t[hd]>", row)]
+        for row in body[1].split("</tr>")
+        if "<t" in row
+    ]
+
+
+def test_engines_and_refused_ops_have_their_tables() -> None:
+    manifest, reads = sample.with_engines(built_by="the agent of host 'server' at 10.0.0.2:8600")
+    text = render_report(manifest, reads=reads)
+    (file,) = manifest.hosts[sample.SERVER].engines["s1"].built
+    assert cells(text, "Engines") == [
+        ["s1", "server", "tensorrt-rtx", "fp16", "built", "tensorrt_rtx 1.7.1.2",
+         "8.9, linux-x86_64", "4.77 MiB",
+         "1.25 s by the agent of host &#39;server&#39; at 10.0.0.2:8600",
+         file.key.digest[:12], "cdcdcdcdcdcd"],
+    ]  # fmt: skip
+    assert "Engines of server: not for compute capability 7.5: no tactic." in text
+    assert "1 segment runs as an engine, built with the bundle." in text
+    assert cells(text, "Ops that a host cannot run") == [
+        ["server", "2", "stem_conv, stem_clip", "backend", "no implementation of Stem", "camera"],
+        ["server", "1", "features.0.depthwise_conv", "builder", "no tactic", "camera"],
+    ]
+    assert "the placement was solved again without it" in text
+
+
+def test_engines_that_the_host_builds() -> None:
+    manifest, reads = sample.with_engines()
+    data = manifest.model_dump(mode="json", by_alias=True)
+    entry = data["hosts"][sample.SERVER]["engines"]["s1"]
+    entry |= {"state": "build_on_target", "built": [], "reason": "there is no GPU here"}
+    text = render_report(Manifest.parse(data), reads=reads)
+    assert cells(text, "Engines")[0][4:8] == ["to be built on the host", "tensorrt_rtx", "", ""]
+    assert "Engines of server: there is no GPU here." in text
+    assert "1 segment runs as an engine, to be built on the host." in text
+
+
+def test_what_builders_and_agents_say_is_shown_and_not_obeyed() -> None:
+    evil = "<script>alert(1)</script>\x1b[2J"
+    manifest, reads = sample.with_engines(reason=evil, refused=evil, built_by=evil)
+    text = render_report(manifest, reads=reads)
+    assert "<script" not in text and "\x1b" not in text
+    assert text.count("&lt;script&gt;alert(1)") == 3
+
+
+def test_without_engines_there_is_no_section_of_them() -> None:
+    page = Page(rendered(sample.chain))
+    assert not {"engines", "refused"} & set(page.ids)
