@@ -23,7 +23,7 @@ class EngineRow:
         built_for: compute capability and platform.
         key: beginning of the digest under which the engine is looked for.
         sha256: beginning of the digest of its file.
-        built: how long that took, and through which agent.
+        built: how long that took.
     """
 
     host: str
@@ -77,6 +77,19 @@ def engine_reasons(manifest: Manifest) -> list[tuple[str, str]]:
     )
 
 
+def engine_builders(manifest: Manifest) -> list[tuple[str, str]]:
+    """Host, and the agent on whose node engines of it were built."""
+    return list(
+        dict.fromkeys(
+            (name, file.built_by)
+            for name, host in manifest.hosts.items()
+            for entry in host.engines.values()
+            for file in entry.built
+            if file.built_by
+        )
+    )
+
+
 def engine_sentence(manifest: Manifest) -> str:
     """How many segments bring an engine, and what runs where none fits."""
     entries = [entry for host in manifest.hosts.values() for entry in host.engines.values()]
@@ -124,12 +137,9 @@ def _rows(name: str, host: HostEntry, segment: str, entry: EngineEntry) -> Itera
             size=units.size(file.size_bytes) if file else "",
             key=key.digest[:_DIGITS] if key else "",
             sha256=file.sha256[:_DIGITS] if file else "",
-            built=_built(file) if file else "",
+            built=units.duration(file.build_s) if file and file.build_s is not None else "",
         )
 
-    yield from map(row, entry.built or [None])
-
-
-def _built(file: EngineFile) -> str:
-    took = units.duration(file.build_s) if file.build_s is not None else ""
-    return f"{took} by {file.built_by}".strip() if file.built_by else took
+    if not entry.built:
+        yield row(None)
+    yield from map(row, entry.built)

@@ -25,6 +25,7 @@ SAMPLES: dict[str, Callable[[], tuple[Manifest, sample.Reads | None]]] = {
     "branching": sample.branching,
     "hostile": sample.hostile,
     "tiled": tiled,
+    "engines": sample.with_engines,
 }
 
 FLAGS = [
