@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -14,8 +14,10 @@ import pytest
 import partc
 from partc.bundle.reader import Bundle
 from partc.errors import TopologyError, UsageError
+from partc.imports.imported import ImportedCosts, Kernel
 from partc.ir.program import Program
 from partc.ir.topology import Topology
+from partc.measure.exchange import read_costs, to_json
 from partc.measure.keys import CostKey
 from partc.measure.store import CostStore
 from partc.passes.annotate.annotate_costs import AnnotateCosts
@@ -115,6 +117,12 @@ def test_the_rewritten_model_is_measured_and_each_op_has_its_time(
     again = QUICK.run(program, context)
     assert len(meter.profiled) == 1
     assert any("found in the store" in said for said in again.diagnostics)
+    # A team measures once in each precision, too.
+    file, other = tmp_path / "costs.json", CostStore(tmp_path / "other.sqlite")
+    file.write_text(to_json(store.entries(), "0"), encoding="utf-8")
+    other.merge(read_costs(file), False)
+    QUICK.run(program, replace(context, store=other))
+    assert len(meter.profiled) == 1
 
 
 def test_one_precision_does_not_take_the_costs_of_another(tmp_path: Path) -> None:
@@ -183,6 +191,16 @@ def test_quantisation_between_two_convolutions_does_not_make_them_one_block() ->
     costs = QUICK.run(program, context).program.costs
     assert costs is not None
     assert all(costs.of(block.name, "here").median_s > 0 for block in program.blocks or ())
+
+
+def test_blocks_of_an_imported_profile_need_no_samples() -> None:
+    topology = here(precision="int8")
+    ops = [node.name for node in model().graph.node]
+    imported = ImportedCosts("trtexec", "p.json", (Kernel(" + ".join(ops), (0.5,)),), 10)
+    context = Context(topology, imports={"here": imported})
+    found = QUICK.run(ingested(topology, context), context).program.costs
+    assert found is not None and found.precisions == {"here": ""}
+    assert {cost.provenance for _, _, cost in found} == {"imported"}
 
 
 def test_estimates_are_of_the_precision_and_say_so() -> None:
