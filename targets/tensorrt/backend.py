@@ -14,13 +14,10 @@ from partc.targets.engines import Progress
 from partc.targets.protocol import Array, Detection, Profile, Runner, RunSettings, Sampling
 from partc.targets.tensorrt.flavour import TENSORRT, TENSORRT_RTX, Library
 
-DEFAULT_CAPABILITIES = ("8.6", "8.9", "12.0")
-"""Built ahead of time where nobody says which GPU the host has: Ampere, Ada and Blackwell cards."""
-
 
 @dataclass(frozen=True)
 class TensorRtBackend:
-    """TensorRT or TensorRT-RTX."""
+    """TensorRT, and what TensorRT-RTX has in common with it."""
 
     library: Library
 
@@ -90,7 +87,7 @@ class TensorRtBackend:
         """GPUs that engines can be built for on this machine."""
         from partc.targets.tensorrt.builder import builders
 
-        return builders(self.library, capabilities, DEFAULT_CAPABILITIES)
+        return builders(self.library, capabilities)
 
     def build(
         self,

@@ -15,39 +15,17 @@ from partc.targets.tensorrt.flavour import Library
 LONGEST_BUILD_S = 4 * 3600.0
 
 
-def builders(
-    library: Library, capabilities: tuple[str, ...] | None, defaults: tuple[str, ...] = ()
-) -> tuple[tuple[Gpu, ...], str]:
-    """GPUs that this machine can build for, and why there are none, or not more."""
+def builders(library: Library, capabilities: tuple[str, ...] | None) -> tuple[tuple[Gpu, ...], str]:
+    """The GPU that is here, which is the one that TensorRT builds for."""
     machine = machine_of(library.flavour)
-    here = (machine.gpu,) if machine.gpu is not None else ()
-    if not library.capabilities:
-        if here and capabilities and here[0].compute_capability not in capabilities:
-            return (), (
-                f"the GPU here has compute capability {here[0].compute_capability}, and engines "
-                f"are wanted for {', '.join(capabilities)}"
-            )
-        return here, machine.reason
-    if not machine.version:
+    if machine.gpu is None:
         return (), machine.reason
-    wanted = capabilities or tuple(gpu.compute_capability for gpu in here) or defaults
-    possible = [each for each in wanted if each in library.capabilities]
-    missing = [each for each in wanted if each not in library.capabilities]
-    reason = (
-        f"{library.title} builds for compute capability {', '.join(library.capabilities)} ahead "
-        f"of time, not for {', '.join(missing)}"
-        if missing
-        else ""
-    )
-    return tuple(
-        Gpu(
-            flavour=library.flavour,
-            version=machine.version,
-            compute_capability=each,
-            platform=machine.platform,
+    if capabilities and machine.gpu.compute_capability not in capabilities:
+        return (), (
+            f"the GPU here has compute capability {machine.gpu.compute_capability}, and engines "
+            f"are wanted for {', '.join(capabilities)}"
         )
-        for each in possible
-    ), reason
+    return (machine.gpu,), ""
 
 
 def build(
