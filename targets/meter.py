@@ -14,6 +14,7 @@ import onnx
 from partc.errors import TargetError
 from partc.ir.codec_table import CodecFactor
 from partc.measure.pinning import pinned
+from partc.measure.power_mode import power_mode, split_mode
 from partc.measure.sampling import Measurement, measure
 from partc.targets.clocks import clock_of, timed
 from partc.targets.loading import open_model
@@ -99,6 +100,18 @@ class KnowsCodecs(Protocol):
         Raises:
             TargetError: the node cannot be asked.
         """
+
+
+def place_of(meter: Meter) -> tuple[str, str]:
+    """Fingerprint of hardware and backend, and the power mode that the machine is in now.
+
+    Raises:
+        TargetError: the node cannot be asked.
+    """
+    fingerprint, mode = split_mode(meter.detect().fingerprint)
+    if not mode and isinstance(meter, LocalMeter):
+        mode = power_mode()
+    return fingerprint, mode
 
 
 def detection_of(backend: Backend, provider: str = "") -> Detection:

@@ -35,10 +35,11 @@ from partc.agent.messages import (
     Terms,
     read_detection,
 )
-from partc.agent.node import power_mode, read_node
+from partc.agent.node import read_node
 from partc.agent.serving import ServedVersions
 from partc.errors import PartcError, UsageError
 from partc.ir.address import is_loopback, split_address
+from partc.measure.power_mode import in_mode, power_mode
 from partc.measure.statistics import now
 from partc.runtime.credentials import Credentials, find_credentials
 from partc.targets.registry import backend_names
@@ -321,8 +322,7 @@ def _last(events: Iterator[JobEvent]) -> JobEvent:
 
 def _fingerprint(found: str) -> str:
     """Costs hold in one power mode alone."""
-    mode = power_mode()
-    return f"{found}/power mode {mode}" if mode else found
+    return in_mode(found, power_mode())
 
 
 def _checked(listen: str, credentials: Credentials | None) -> Credentials | None:

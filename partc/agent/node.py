@@ -15,11 +15,11 @@ from pathlib import Path
 
 from partc.agent.messages import Gpu, Processor
 from partc.measure.machine import usable_cpus
+from partc.measure.power_mode import power_mode
 from partc.targets.machine import board_name, gpu_names, processor_name
 
 ROOT = Path("/")
 _CPUFREQ = "sys/devices/system/cpu/cpu{}/cpufreq"
-_MODE_LINE = re.compile(r"<\s*POWER_MODEL\s+ID=(\d+)\s+NAME=(\S+?)\s*>")
 _DRIVER_VERSION = re.compile(r"Kernel Module\s+(?:for \S+\s+)?([0-9][0-9.]+)")
 
 
@@ -58,25 +58,6 @@ def read_node(root: Path = ROOT) -> NodeState:
         power_mode=power_mode(root),
         temperatures_c=_temperatures(root),
     )
-
-
-def power_mode(root: Path = ROOT) -> str:
-    """The board's power mode: a Jetson's by nvpmodel, else the firmware's profile, or nothing.
-
-    Where the clocks are fixed, as ``jetson_clocks`` does, ``+fixed-clocks`` follows.
-    """
-    number = _first_line(root / "var/lib/nvpmodel/status").removeprefix("pmode:").strip()
-    if number.isdecimal():
-        names = dict(_MODE_LINE.findall(_text(root / "etc/nvpmodel.conf")))
-        named = {str(int(key)): name for key, name in names.items()}
-        mode = named.get(str(int(number)), f"mode {int(number)}")
-    else:
-        mode = _first_line(root / "sys/firmware/acpi/platform_profile")
-    lowest, highest = (
-        _number(root / _CPUFREQ.format(0) / f"scaling_{end}_freq") for end in ("min", "max")
-    )
-    fixed = lowest is not None and lowest == highest
-    return f"{mode}+fixed-clocks" if mode and fixed else mode
 
 
 def _processor(root: Path) -> Processor:

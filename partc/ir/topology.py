@@ -51,6 +51,8 @@ class Host(_Strict):
         address: ``host:port`` where ``partc serve`` listens; not needed for the device.
         agent: ``host:port`` where ``partc agent`` listens, which measures there, takes its part
             of a bundle and serves it, unless ``address`` says that something else does.
+        power_mode: of the machine, such as a Jetson's ``MAXN``, in which its costs are to be
+            measured; whichever it is in if not given.
         precision: in which its segments compute; it is written into their ONNX.
         engine: how engines are built for it, where its target has any.
     """
@@ -65,6 +67,7 @@ class Host(_Strict):
     power_rx_w: NonNegative | None = None
     address: Address | None = None
     agent: Address | None = None
+    power_mode: Annotated[str, Field(min_length=1, max_length=100)] | None = None
     precision: Precision = "fp32"
     engine: EngineOptions = EngineOptions()
 

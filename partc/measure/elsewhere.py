@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 from partc.ir.cost import Cost
 from partc.measure.entries import Entry
 from partc.measure.keys import CostKey
+from partc.measure.power_mode import in_mode
 from partc.measure.store import CostStore
 
 
@@ -51,7 +52,8 @@ def costs_of_machine(
     machines are never mixed.
 
     Args:
-        keys: name -> what is wanted, on whatever hardware.
+        keys: name -> what is wanted, on whatever hardware, and in whatever power mode if they
+            name none.
         accepts: whether a fingerprint is of a machine that would do.
         command: what measures them as they are wanted.
     """
@@ -60,16 +62,21 @@ def costs_of_machine(
         for mine, entry in _pairs(store, keys.values())
         if accepts(entry.what.fingerprint)
     ]
-    latest: dict[str, str] = {}
+    asked = {key.power for key in keys.values()}
+    latest: dict[tuple[str, str], str] = {}
     for _, entry in pairs:
-        fingerprint = entry.what.fingerprint
-        latest[fingerprint] = max(latest.get(fingerprint, ""), entry.cost.measured_at)
-    for fingerprint in sorted(latest, key=latest.__getitem__, reverse=True):
-        there = {name: str(replace(key, fingerprint=fingerprint)) for name, key in keys.items()}
+        place = entry.what.fingerprint, entry.what.power
+        if asked == {""} or entry.what.mode in asked:
+            latest[place] = max(latest.get(place, ""), entry.cost.measured_at)
+    for fingerprint, power in sorted(latest, key=latest.__getitem__, reverse=True):
+        there = {
+            name: str(replace(key, fingerprint=fingerprint, power=power))
+            for name, key in keys.items()
+        }
         found = store.find(there.values())
         if len(found) == len(set(there.values())):
             costs = {name: found[key] for name, key in there.items()}
-            return Elsewhere(fingerprint, costs)
+            return Elsewhere(in_mode(fingerprint, power), costs)
     others = [(mine, entry.what) for mine, entry in pairs]
     return Elsewhere(notice=_said(others, "that hardware", command))
 

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+
+from partc.measure.power_mode import in_mode, split_mode
 
 _SIGNATURE = re.compile(r"[0-9a-f]{64}")
 _PAUSE = re.compile(r"pause ([0-9.e+-]+) ms")
@@ -71,6 +73,25 @@ class CostKey:
         power = parts.pop().removeprefix(_POWER) if parts and parts[-1].startswith(_POWER) else ""
         fingerprint = parts.pop(0) if parts else ""
         return cls(kind, signature, fingerprint, "|".join(parts), pause_ms, power)
+
+    @property
+    def mode(self) -> str:
+        """The power mode, wherever it is noted."""
+        return self.power or split_mode(self.fingerprint)[1]
+
+    def texts(self, of_any_mode: bool = True) -> tuple[str, ...]:
+        """The keys under which a store may have it, the most telling first.
+
+        Earlier versions wrote a node's power mode into its fingerprint, and no other machine's.
+
+        Args:
+            of_any_mode: a cost whose power mode nobody noted will do.
+        """
+        if not self.power:
+            return (str(self),)
+        bare = replace(self, power="")
+        noted = replace(bare, fingerprint=in_mode(self.fingerprint, self.power))
+        return (str(self), str(noted), *((str(bare),) if of_any_mode else ()))
 
     @property
     def threads(self) -> int | None:

@@ -12,7 +12,9 @@ from partc.imports.imported import ImportedCosts
 from partc.ir.cost import Cost, CostTable
 from partc.ir.program import Program
 from partc.ir.refusal import Refusal
+from partc.ir.topology import Host
 from partc.measure.elsewhere import costs_of_machine, other_settings_notice
+from partc.measure.power_mode import in_mode
 from partc.passes.annotate.block_costs import (
     SEGMENT,
     WHOLE,
@@ -29,7 +31,7 @@ from partc.targets.absent import AbsentMeter
 from partc.targets.data_sheet import DataSheetMeter
 from partc.targets.estimate import estimated_costs
 from partc.targets.here import why_other_hardware
-from partc.targets.meter import Meter
+from partc.targets.meter import Meter, place_of
 from partc.targets.protocol import RunSettings, Sampling
 from partc.targets.settings import run_settings
 from partc.targets.support import refusals_said, unsupported_by_host
@@ -78,7 +80,8 @@ class AnnotateCosts(Pass):
         known: dict[tuple[str, str, RunSettings, str], _Table] = {}
         for name, host in context.topology.hosts.items():
             meter, settings = context.meter(name), run_settings(host)
-            key = (meter.backend_name, meter.where, settings, name * (name in context.imports))
+            own = f"{name * (name in context.imports)}|{host.power_mode}"
+            key = (meter.backend_name, meter.where, settings, own)
             if key not in known:
                 known[key] = _Source(self, program, context, name, meter, settings).table()
             table, precisions[name] = known[key].costs, known[key].precision
@@ -150,26 +153,32 @@ class _Source:
 
     @property
     def _command(self) -> str:
-        target = self.context.topology.hosts[self.host].target
-        model = self.program.source or "MODEL"
+        host, model = self._described, self.program.source or "MODEL"
+        if host.agent is not None:
+            return f"partc profile {model} --topology TOPOLOGY --host {self.host}"
         precision = self.settings.precision
         return (
-            f"partc profile {model} --target {target} --threads {self.settings.threads}"
+            f"partc profile {model} --target {host.target} --threads {self.settings.threads}"
             + (f" --precision {precision}" if precision != "fp32" else "")
             + (" --calibration SAMPLES" if precision == "int8" else "")
         )
 
-    def _keys(self, fingerprint: str) -> CostKeys:
+    @property
+    def _described(self) -> Host:
+        return self.context.topology.hosts[self.host]
+
+    def _keys(self, fingerprint: str, power: str) -> CostKeys:
         pause_ms = self.options.pause_ms
-        return CostKeys.of(self.program, fingerprint, self.settings, pause_ms)
+        return CostKeys.of(self.program, fingerprint, self.settings, pause_ms, power)
 
     def _measured(self) -> _Table:
         deployed = deployed_model(self.program, self.context, self.host)
-        fingerprint = self.meter.detect().fingerprint
-        keys, store = self._keys(fingerprint), self.context.store
+        fingerprint, mode = place_of(self.meter)
+        asked = self._described.power_mode
+        keys, store = self._keys(fingerprint, asked or mode), self.context.store
         notices: list[str] = []
         if store is not None and not self.options.fresh:
-            found = keys.find(store)
+            found = keys.find(store, of_any_mode=asked is None)
             if len(found) == len(keys.keys):
                 said = f"{self._named}: all {len(found)} costs found in the store"
                 if isinstance(self.meter, AbsentMeter):
@@ -179,6 +188,8 @@ class _Source:
             notices.append(other_settings_notice(store, missing, self._command))
         if isinstance(self.meter, AbsentMeter):
             raise self.meter.lacks("; ".join(notice for notice in notices if notice))
+        if asked not in (None, mode):
+            raise self._in_another_mode(mode)
         self.context.progress(f"measuring on {self._named}", None)
         sampling = self.options.sampling
         fixed = segment_fixed_cost(self.meter, self.settings, sampling)
@@ -186,8 +197,9 @@ class _Source:
         profile = deployed.attributed(
             self.meter.profile(deployed.model, feeds, self.settings, sampling)
         )
+        place = in_mode(fingerprint, mode)
         fresh = {**block_costs(self.program, profile, fixed.median_s), SEGMENT: fixed}
-        fresh = {name: replace(cost, fingerprint=fingerprint) for name, cost in fresh.items()}
+        fresh = {name: replace(cost, fingerprint=place) for name, cost in fresh.items()}
         if store is not None:
             keys.add(store, fresh)
         said = (
@@ -200,12 +212,26 @@ class _Source:
         notices.append(profile.conditions.sentence(self.meter.where))
         return _Table(fresh, said, self.settings.precision, tuple(n for n in notices if n))
 
+    def _in_another_mode(self, mode: str) -> TargetError:
+        there = self.meter.where or "this machine"
+        return TargetError(
+            f"host {self.host!r} is to run in power mode {self._described.power_mode!r}, of which "
+            f"the store has not all costs, and {there} "
+            + (f"is in {mode!r}" if mode else "shows no power mode")
+            + f"; set the mode there and measure with {self._command}, or leave power_mode out of "
+            "the topology",
+            host=self.host,
+        )
+
     def _elsewhere(self, meter: DataSheetMeter) -> _Table:
         """Costs that came from such a machine with ``partc costs import``, or an estimate."""
         notices: tuple[str, ...] = ()
         if self.context.store is not None:
             found = costs_of_machine(
-                self.context.store, self._keys("").keys, self._is_of(meter), self._command
+                self.context.store,
+                self._keys("", self._described.power_mode or "").keys,
+                self._is_of(meter),
+                self._command,
             )
             if found.costs:
                 said = f"{meter.target.name}: measured on {found.fingerprint}, from the store"

@@ -25,14 +25,23 @@ class CostKeys:
 
     @classmethod
     def of(
-        cls, program: Program, fingerprint: str, settings: RunSettings, pause_ms: float
+        cls,
+        program: Program,
+        fingerprint: str,
+        settings: RunSettings,
+        pause_ms: float,
+        power: str = "",
     ) -> CostKeys:
-        """The keys of a program with blocks."""
+        """The keys of a program with blocks.
+
+        Args:
+            power: mode of the machine.
+        """
         signatures = {block.name: block_signature(program, block) for block in program.blocks or ()}
         whole = hashlib.sha256("".join(signatures.values()).encode()).hexdigest()
 
         def key(kind: str, signature: str = "") -> CostKey:
-            return CostKey(kind, signature, fingerprint, settings.key, pause_ms)
+            return CostKey(kind, signature, fingerprint, settings.key, pause_ms, power)
 
         keys = {name: key("block", signature) for name, signature in signatures.items()}
         about = {
@@ -49,11 +58,9 @@ class CostKeys:
         """Name -> key as the store has it."""
         return {name: str(key) for name, key in self.keys.items()}
 
-    def find(self, store: CostStore) -> dict[str, Cost]:
-        """What the store has of them."""
-        texts = self.texts
-        found = store.find(texts.values())
-        return {name: found[key] for name, key in texts.items() if key in found}
+    def find(self, store: CostStore, of_any_mode: bool = True) -> dict[str, Cost]:
+        """What the store has of them; see `CostKey.texts`."""
+        return find_costs(store, self.keys, of_any_mode)
 
     def add(self, store: CostStore, costs: Mapping[str, Cost]) -> None:
         """Keep costs; of blocks that are alike, the one in the middle."""
@@ -68,3 +75,16 @@ class CostKeys:
             for key, found in alike.items()
         }
         store.add(middle, about)
+
+
+def find_costs(
+    store: CostStore, keys: Mapping[str, CostKey], of_any_mode: bool = True
+) -> dict[str, Cost]:
+    """Name -> cost, for each key that the store has in some form; see `CostKey.texts`."""
+    texts = {name: key.texts(of_any_mode) for name, key in keys.items()}
+    found = store.find(text for each in texts.values() for text in each)
+    return {
+        name: next(found[text] for text in each if text in found)
+        for name, each in texts.items()
+        if any(text in found for text in each)
+    }

@@ -16,11 +16,12 @@ from partc.measure.keys import CostKey
 from partc.measure.signature import ops_label, ops_signature
 from partc.measure.statistics import summarise
 from partc.passes.annotate.deployed_model import deployed_model
+from partc.passes.annotate.stored_costs import find_costs
 from partc.passes.build.rewriting import rewritten
 from partc.passes.contract import Context
 from partc.passes.ingest.sample import sample_feeds
 from partc.targets.absent import AbsentMeter
-from partc.targets.meter import Job, Meter
+from partc.targets.meter import Job, Meter, place_of
 from partc.targets.protocol import RunSettings, Sampling
 from partc.targets.reference import open_reference
 from partc.targets.settings import run_settings
@@ -83,20 +84,27 @@ class SegmentMeter:
         if host in self._context.imports or not (absent or meter.detect().available):
             return []  # nothing of it can be measured here
         settings = run_settings(self._context.topology.hosts[host])
-        place = f"{meter.backend_name} {meter.where}"
-        fingerprint = meter.detect().fingerprint
-        keys = {s.id: str(self._key(s, host, fingerprint, settings)) for s in mine}
+        fingerprint, mode = place_of(meter)
+        asked = self._context.topology.hosts[host].power_mode
+        place = f"{meter.backend_name} {meter.where} {asked}"
+        wanted = {s.id: self._key(s, host, fingerprint, asked or mode, settings) for s in mine}
+        keys = {name: str(key) for name, key in wanted.items()}
         if self._context.store is not None:
-            found = self._context.store.find(keys.values())
+            found = find_costs(self._context.store, wanted, of_any_mode=asked is None)
             for segment in mine:
-                if keys[segment.id] in found:
-                    self._known[place, settings, segment.ops] = found[keys[segment.id]]
+                if segment.id in found:
+                    self._known[place, settings, segment.ops] = found[segment.id]
         for segment in mine:
             if len(segment.ops) == len(self._program.placed_ops):
                 self._known[place, settings, segment.ops] = self._whole(host)
         missing = [s for s in mine if (place, settings, s.ops) not in self._known]
         if missing and isinstance(meter, AbsentMeter):
             self.failures.append(f"segments of host {host!r} were not measured: {meter.reason}")
+        elif missing and asked not in (None, mode):
+            self.failures.append(
+                f"segments of host {host!r} were not measured: it is to run in power mode "
+                f"{asked!r}, and is in {mode or 'none'!r}"
+            )
         elif missing:
             try:
                 fresh = self._measured(host, meter, settings, missing, every)
@@ -165,14 +173,16 @@ class SegmentMeter:
                 self._held.update(runner.run(self._held))
         return self._held
 
-    def _key(self, segment: Segment, host: str, fingerprint: str, settings: RunSettings) -> CostKey:
+    def _key(
+        self, segment: Segment, host: str, fingerprint: str, mode: str, settings: RunSettings
+    ) -> CostKey:
         """Times are in units of the whole model's known time, so that belongs to the key."""
         assert self._program.costs is not None
         whole_s = self._program.costs.whole_s[host] / self._context.topology.hosts[host].slowdown
         digest = hashlib.sha256(ops_signature(self._program, segment.ops).encode())
         digest.update(f"|{len(segment.inputs)}|{len(segment.outputs)}|{whole_s:.9g}".encode())
         pause_ms = self._sampling.pause_s * 1e3
-        return CostKey("segment", digest.hexdigest(), fingerprint, settings.key, pause_ms)
+        return CostKey("segment", digest.hexdigest(), fingerprint, settings.key, pause_ms, mode)
 
     def _about(self, segment: Segment) -> About:
         return About(ops_label(self._program, segment.ops), self._program.name)

@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from partc.agent.node import power_mode, read_node
+from partc.agent.node import read_node
+from partc.measure.power_mode import in_mode, power_mode, split_mode
 
 
 def write(root: Path, files: dict[str, str]) -> Path:
@@ -54,6 +55,8 @@ def test_a_jetson(tmp_path: Path) -> None:
 
 def test_power_modes(tmp_path: Path) -> None:
     assert power_mode(tmp_path) == ""
+    write(tmp_path, {"sys/devices/system/cpu/cpu0/cpufreq/scaling_governor": "powersave\n"})
+    assert power_mode(tmp_path) == "powersave"
     write(tmp_path, {"sys/firmware/acpi/platform_profile": "low-power\n"})
     assert power_mode(tmp_path) == "low-power"
     write(tmp_path, {"var/lib/nvpmodel/status": "pmode:0005"})
@@ -61,6 +64,11 @@ def test_power_modes(tmp_path: Path) -> None:
     write(tmp_path, ORIN)
     fixed = {"sys/devices/system/cpu/cpu0/cpufreq/scaling_min_freq": "1510400\n"}
     assert power_mode(write(tmp_path, fixed)) == "7W+fixed-clocks"
+
+
+def test_a_mode_is_part_of_what_an_agent_says() -> None:
+    assert split_mode(in_mode("onnxruntime-1/EPYC", "15W")) == ("onnxruntime-1/EPYC", "15W")
+    assert split_mode(in_mode("onnxruntime-1/EPYC", "")) == ("onnxruntime-1/EPYC", "")
 
 
 def test_a_machine_that_shows_nothing(tmp_path: Path) -> None:
