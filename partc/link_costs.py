@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 
 from partc.errors import PartcError
 from partc.ir.cost import Cost, MessageCost
-from partc.ir.topology import Link, Topology
+from partc.ir.topology import Bus, Link, Topology
 from partc.measure.keys import CostKey
 from partc.measure.statistics import now
 from partc.measure.store import CostStore
@@ -47,7 +47,7 @@ def link_costs(
         TargetError: a node cannot be asked.
     """
     if not meters:
-        if all(way.fixed_ms is not None for way in (*topology.links, *topology.bus)):
+        if all(way.fixed_ms is not None for way in _ways(topology)):
             return LinkCosts(topology, TYPICAL_MESSAGE_COST)  # it says so for every link
         return LinkCosts(topology, _here(store, progress))
     from partc.agent.meter import message_cost
@@ -55,7 +55,7 @@ def link_costs(
     topology, notices = _measured(topology, meters, store, progress)
     progress("asking what messages cost", None)
     handling = message_cost(meters)
-    unknown = [way for way in (*topology.links, *topology.bus) if way.fixed_ms is None]
+    unknown = [way for way in _ways(topology) if way.fixed_ms is None]
     if not unknown:
         return LinkCosts(topology, handling, notices)
     here = _here(store, progress)
@@ -70,6 +70,10 @@ def link_costs(
                 "takes there; partc link measures it, for fixed_ms in the topology",
             )
     return LinkCosts(topology, cost, notices)
+
+
+def _ways(topology: Topology) -> tuple[Link | Bus, ...]:
+    return (*topology.links, *topology.bus)
 
 
 def _here(store: CostStore | None, progress: Progress) -> MessageCost:

@@ -85,10 +85,11 @@ def _factors(context: Context, codecs: tuple[str, ...]) -> Mapping[str, Mapping[
     found: dict[str, Mapping[str, CodecFactor]] = {}
     for name in context.topology.hosts:
         meter = context.meters.get(name)
-        if isinstance(meter, KnowsCodecs) and codecs:
+        asked: object = meter  # not every meter can be asked that
+        if meter is not None and isinstance(asked, KnowsCodecs) and codecs:
             if meter.where not in of_place:
                 context.progress("asking how fast codecs are", None)
-                of_place[meter.where] = meter.codec_factors(codecs)
+                of_place[meter.where] = asked.codec_factors(codecs)
             found[name] = of_place[meter.where]
     return found
 
