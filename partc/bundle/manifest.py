@@ -19,7 +19,7 @@ from pydantic import (
 from partc.bundle.consistency import check_consistency
 from partc.bundle.tiling import TilingEntry
 from partc.errors import BundleError
-from partc.ir.engine import EngineEntry, Precision
+from partc.ir.engine import EngineEntry
 from partc.ir.topology import Address, Topology
 
 SCHEMA_VERSION = 2
@@ -82,7 +82,6 @@ class HostEntry(_Strict):
     Attributes:
         optimization: the backend's level at which segments are loaded, as they were measured.
         provider: the backend's execution provider that runs them; empty for its own choice.
-        precision: in which segments compute, unless an op keeps float32.
         costs_precision: in which its costs were measured or estimated; empty where nobody said.
         artefacts: segment id -> the file of a segment that this host runs.
         fallback: segment id -> the file of a segment of another host, with which this host
@@ -99,7 +98,6 @@ class HostEntry(_Strict):
     provider: str = ""
     provider_options: dict[str, str] = {}
     threads: int
-    precision: Precision = "fp32"
     costs_precision: Annotated[str, Field(max_length=16)] = ""
     slowdown: float
     address: Address | None

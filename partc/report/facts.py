@@ -261,13 +261,14 @@ def verification_sentence(facts: Facts) -> str:
 def precision_sentence(facts: Facts) -> str | None:
     """In which precision the costs of each host were found; None where all are in float32."""
     hosts = facts.manifest.hosts
-    if all(h.precision == "fp32" and h.costs_precision in ("fp32", "") for h in hosts.values()):
+    runs = {name: host.precision for name, host in facts.manifest.topology.hosts.items()}
+    if {*runs.values(), *(host.costs_precision or "fp32" for host in hosts.values())} == {"fp32"}:
         return None
     told: list[str] = []
     for name, host in hosts.items():
-        text = f"{name} in {host.costs_precision or 'whatever its profile was taken in'}"
-        if host.costs_precision != host.precision:
-            text += f" (it runs {host.precision})"
+        text = f"{name} in {host.costs_precision or 'a precision that nobody noted'}"
+        if host.costs_precision != runs[name]:
+            text += f" (it runs {runs[name]})"
         told.append(text)
     return f"Costs are of {joined(told)}."
 

@@ -90,7 +90,6 @@ def build_manifest(
             provider=load_target(host.target).provider,
             provider_options=dict(load_target(host.target).provider_options),
             threads=host.threads,
-            precision=host.precision,
             costs_precision=precisions.get(name, ""),
             slowdown=host.slowdown,
             address=host.served_at,

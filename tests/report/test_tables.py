@@ -64,11 +64,12 @@ def test_the_precision_of_costs_is_told_where_it_is_not_that_of_the_model() -> N
     tables.print_compilation(screen, manifest)
     assert "Costs are of" not in text.getvalue()
     names = list(manifest.hosts)
-    entries = dict(manifest.hosts)
+    entries, described = dict(manifest.hosts), dict(manifest.topology.hosts)
     for name, runs, measured in zip(names, ("fp32", "int8"), ("fp32", "fp16"), strict=True):
-        changes = {"precision": runs, "costs_precision": measured}
-        entries[name] = entries[name].model_copy(update=changes)
-    manifest = manifest.model_copy(update={"hosts": entries})
+        entries[name] = entries[name].model_copy(update={"costs_precision": measured})
+        described[name] = described[name].model_copy(update={"precision": runs})
+    changed = manifest.topology.model_copy(update={"hosts": described})
+    manifest = manifest.model_copy(update={"hosts": entries, "topology": changed})
     told = f"Costs are of {names[0]} in fp32 and {names[1]} in fp16 (it runs int8)."
     tables.print_inspection(screen, manifest)
     assert told in text.getvalue()

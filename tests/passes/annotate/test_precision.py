@@ -291,8 +291,8 @@ def test_compiled_from_end_to_end(
     assert is_in(precision, onnx.load(path))
     # The manifest says so.
     hosts = bundle.manifest.hosts
-    assert (hosts["server"].precision, hosts["server"].costs_precision) == (precision, precision)
-    assert (hosts["camera"].precision, hosts["camera"].costs_precision) == ("fp32", "fp32")
+    assert hosts["server"].costs_precision == precision
+    assert hosts["camera"].costs_precision == "fp32"
 
 
 def test_keys_tell_the_precision_and_old_ones_are_float32() -> None:
