@@ -26,7 +26,9 @@ def served_ops(original: onnx.ModelProto, rewritten: onnx.ModelProto) -> dict[st
 class _Serving:
     def __init__(self, original: onnx.ModelProto, rewritten: onnx.ModelProto) -> None:
         self._ops = {node.name: node for node in original.graph.node}
-        self._writer = {t: node.name for node in original.graph.node for t in node.output if t}
+        self._writer: dict[str, str] = {
+            t: node.name for node in original.graph.node for t in node.output if t
+        }
         self._nodes = {node.name: node for node in rewritten.graph.node}
 
     def all(self) -> dict[str, str]:
