@@ -12,8 +12,9 @@ from typing import Any
 
 from partc.agent.messages import EngineJob, Job, SourceFile, printable
 from partc.agent.packing import check_references
-from partc.errors import RequestError, UnbuildableError
-from partc.ir.engine import engine_key, source_digest
+from partc.bundle.engine_store import EngineStore
+from partc.errors import BundleError, RequestError, UnbuildableError
+from partc.ir.engine import Gpu, engine_key, source_digest
 from partc.targets.engines import EngineBackend, engine_backend
 
 Tell = Callable[[dict[str, Any]], None]
@@ -61,7 +62,10 @@ def build_engine(job: Job, blobs: Path, tell: Tell) -> dict[str, Any]:
     with tempfile.TemporaryDirectory(prefix="segment-", dir=Path.cwd()) as folder:
         model = _laid_out(asked.files, blobs, Path(folder))
         try:
-            backend.build(model, asked.recipe, asked.gpu, output, progress=log)
+            backend.build(
+                model, asked.recipe, asked.gpu, output,
+                timing_cache=_timing_cache(backend, asked.gpu), progress=log,
+            )  # fmt: skip
         except UnbuildableError as error:
             output.unlink(missing_ok=True)
             return {"refused": printable(str(error), _LONGEST_REASON)}
@@ -82,6 +86,16 @@ def _read(job: Job) -> tuple[EngineBackend, EngineJob]:
     if backend is None:
         raise RequestError(f"no backend named {job.backend[:80]!r} builds engines here")
     return backend, job.engine or EngineJob()
+
+
+def _timing_cache(backend: EngineBackend, gpu: Gpu) -> Path | None:
+    """Where builds that time a GPU keep what they found, as those of ``partc build`` do."""
+    if backend.capabilities:
+        return None
+    try:
+        return EngineStore().timing_cache(gpu)
+    except BundleError:  # slower, and nothing else
+        return None
 
 
 def _laid_out(files: list[SourceFile], blobs: Path, folder: Path) -> Path:
