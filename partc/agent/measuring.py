@@ -151,7 +151,8 @@ class Measurer:
             answer = said["answer"]
             if job.kind == "build":
                 answer = self._kept(answer)
-            yield JobEvent(state="done", answer=answer, fingerprint=str(said["fingerprint"]))
+        # Only now, since whoever has the answer may ask for the next thing at once.
+        yield JobEvent(state="done", answer=answer, fingerprint=str(said["fingerprint"]))
 
     def engine(self, digest: str) -> Path:
         """Where an engine lies that was built here since the agent started.

@@ -306,6 +306,18 @@ def test_sigterm_leaves_nothing_behind(model: onnx.ModelProto, tmp_path: Path) -
     assert not list((tmp_path / "state" / "files" / "incoming").iterdir())
 
 
+def test_who_has_an_answer_may_ask_again_at_once(tmp_path: Path) -> None:
+    """The answer arrives when the agent is free, and not a moment before."""
+    from partc.agent.daemon import Agent
+
+    job = Job(kind="detect", backend="onnxruntime")
+    with Agent("127.0.0.1:0", tmp_path) as agent:
+        events = agent.carry_out(job, lambda: True)
+        assert next(event for event in events if event.state == "done")
+        assert agent.describe().measuring == ""
+        assert next(e for e in agent.carry_out(job, lambda: True) if e.state == "done")
+
+
 def test_two_agents_cannot_share_a_folder(agent: AgentProcess) -> None:
     from partc.agent.daemon import Agent
 
