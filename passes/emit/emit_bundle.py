@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from contextlib import ExitStack
+from dataclasses import replace
 from pathlib import Path
 
 import onnx
@@ -17,7 +18,7 @@ from partc.ir.segment import Call, Segment
 from partc.ir.topology import Topology
 from partc.passes.contract import Progress, no_progress
 from partc.passes.emit.annotate_graph import annotated_model
-from partc.passes.emit.engines import add_engines
+from partc.passes.emit.engines import add_engines, left_to_hosts
 from partc.passes.emit.manifest import PlannedCalls, build_manifest
 from partc.passes.emit.workshop import Workshop
 from partc.passes.lower.schedule import make_calls
@@ -64,6 +65,8 @@ def emit_bundle(
         writer.add_model(WHOLE_MODEL_NAME, annotated_model(program))
         segments = _segments_of_plans(program)
         engines = add_engines(writer, program, topology, segments, artefacts, workshop, progress)
+        notices = (*program.notices, *left_to_hosts(topology, workshop, engines))
+        program = replace(program, notices=notices)
         problem = json.dumps(program.plan.problem, indent=1) + "\n"
         writer.add_bytes(PROBLEM_NAME, problem.encode())
 

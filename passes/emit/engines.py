@@ -83,6 +83,24 @@ def add_engines(
     return found
 
 
+def left_to_hosts(
+    topology: Topology, workshop: Workshop, engines: Mapping[str, Mapping[str, EngineEntry]]
+) -> tuple[str, ...]:
+    """Sentences on engines that could have been built now, and were not."""
+    left: dict[tuple[str, str], list[str]] = {}
+    for host, entries in engines.items():
+        bench = workshop.bench(host)
+        if topology.hosts[host].agent is None and not (bench and bench.gpus):
+            continue  # nobody expected any
+        for segment, entry in entries.items():
+            if entry.state == "build_on_target" and entry.reason:
+                left.setdefault((host, entry.reason), []).append(segment)
+    return tuple(
+        f"host {host!r} has to build the engines of {', '.join(segments)} itself: {reason}"
+        for (host, reason), segments in left.items()
+    )
+
+
 def _told(progress: Progress, segment: Segment, bench: Bench, fraction: float) -> Progress:
     where = f" on {bench.builder.where}" if bench.builder.where and bench.gpus else ""
     activity = f"building the engine of {segment.id}{where}"

@@ -132,3 +132,14 @@ def test_the_answers_are_right(installed: Path, work: Path) -> None:
     output_of([installed], *run, cwd=work)
     e = np.cos(np.sin(given @ given) @ np.sin(given @ given))
     np.testing.assert_allclose(np.load(work / "y.npz")["y"], np.exp(e @ e), rtol=1e-3)
+
+
+def test_a_build_that_is_killed_leaves_the_engine_to_the_host(installed: Path, work: Path) -> None:
+    """It says nothing of the ops: they stay where they are best."""
+    found = output_of([installed], *COMPILE, cwd=work, PARTC_TOY_KILLED="1")
+    assert kinds_on(found, "camera") == set()
+    (entry,) = Bundle.open(work / "bundle").manifest.hosts["gpu"].engines.values()
+    assert (entry.state, entry.built) == ("build_on_target", [])
+    assert "the toy's builder was killed" in entry.reason
+    said = [notice for notice in found["notices"] if "has to build the engines of s0" in notice]
+    assert len(said) == 1

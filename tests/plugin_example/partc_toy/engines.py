@@ -2,6 +2,7 @@
 
 ``PARTC_TOY_REFUSES`` names op types that the builder refuses, although the backend says that it
 supports them; ``PARTC_TOY_REFUSES_BESIDE`` some that it refuses beside another op and does alone.
+``PARTC_TOY_KILLED`` ends builds for a reason that is not the segment's.
 ``PARTC_TOY_BUILD_S`` makes a build take that long, in a process whose id is then in
 ``PARTC_TOY_PID``.
 """
@@ -58,6 +59,8 @@ class ToyEngines(ToyBackend):
         progress: Progress | None = None,
     ) -> None:
         """Refuse, take time, or write the engine."""
+        if "PARTC_TOY_KILLED" in os.environ:
+            raise TargetError("the toy's builder was killed")
         nodes = onnx.load(model).graph.node
         for node in nodes:
             if node.op_type in os.environ.get("PARTC_TOY_REFUSES", "").split(","):
