@@ -65,10 +65,10 @@ def emit_bundle(
         writer.add_model(WHOLE_MODEL_NAME, annotated_model(program))
         segments = _segments_of_plans(program)
         engines = add_engines(writer, program, topology, segments, artefacts, workshop, progress)
-        notices = (*program.notices, *left_to_hosts(topology, workshop, engines))
-        program = replace(program, notices=notices)
         problem = json.dumps(program.plan.problem, indent=1) + "\n"
         writer.add_bytes(PROBLEM_NAME, problem.encode())
+        notices = (*program.notices, *left_to_hosts(topology, workshop, engines))
+        program = replace(program, notices=notices)
 
         def manifest() -> Manifest:
             return build_manifest(
