@@ -1,9 +1,9 @@
-"""Calls to other hosts over gRPC: long-lived streams, and unary calls where a host has none."""
+"""Calls to other hosts: over lines, or by streams or unary calls of gRPC where it has none."""
 
 from __future__ import annotations
 
 import threading
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from concurrent.futures import Future
 from queue import SimpleQueue
 from typing import Any
@@ -21,6 +21,7 @@ from partc.runtime.transport import (
     FailureKind,
     PendingCall,
 )
+from partc.runtime.wire.lines import Lines, NoLinesError, Sent
 from partc.runtime.wire.messages import decode_answer, decode_stream_answer, encode_request
 from partc.runtime.wire.security import open_channel, why_unreachable
 
@@ -47,7 +48,8 @@ class GrpcTransport:
 
     Args:
         addresses: host -> ``HOST:PORT``.
-        prefer_stream: False sends every call by itself, as a unary call.
+        prefer_lines: False leaves it all to gRPC.
+        prefer_stream: False sends every call of gRPC by itself, as a unary call.
         credentials: for the connections that they cover; others are open.
     """
 
@@ -56,12 +58,13 @@ class GrpcTransport:
         addresses: Mapping[str, str],
         *,
         max_message_bytes: int,
+        prefer_lines: bool = True,
         prefer_stream: bool = True,
         pace: Pace = NATIVE,
         credentials: Credentials | None = None,
     ) -> None:
         self._peers = {
-            host: _Peer(address, max_message_bytes, prefer_stream, pace, credentials)
+            host: _Peer(address, max_message_bytes, prefer_lines, prefer_stream, pace, credentials)
             for host, address in addresses.items()
         }
 
@@ -84,11 +87,14 @@ class _Peer:
         self,
         address: str,
         max_message_bytes: int,
+        prefer_lines: bool,
         prefer_stream: bool,
         pace: Pace,
         credentials: Credentials | None,
     ) -> None:
         self._address = address
+        self._has_lines = prefer_lines
+        self._lines = Lines(address, max_message_bytes, credentials)
         self._credentials = credentials
         self.pace = pace
         self._channel = open_channel(address, max_message_bytes, credentials)
@@ -112,9 +118,10 @@ class _Peer:
             ),
             self.pace,
         )
-        if self._has_stream:
-            return self._start_on_stream(message, request.time_left_s)
-        return self._start_unary(message, request.time_left_s, Future())
+        future: Future[CallReply] = Future()
+        if self._has_lines:
+            return self._start_on_line(message, request.time_left_s, future)
+        return PendingCall(future, self._start_by_grpc(message, request.time_left_s, future))
 
     def probe(self, timeout_s: float, patient: bool) -> str | None:
         try:
@@ -132,6 +139,8 @@ class _Peer:
             return "the connection was closed"
         if answer.status != health_pb2.HealthCheckResponse.SERVING:
             return f"{self._address} is not ready to serve"
+        if self._has_lines:
+            self._lines.open_one(timeout_s)
         return None
 
     def close(self) -> None:
@@ -139,20 +148,51 @@ class _Peer:
             idle, self._idle = self._idle, []
         for stream in idle:
             stream.close()
+        self._lines.close()
         self._channel.close()
 
-    def _start_on_stream(self, message: bytes, time_left_s: float) -> PendingCall:
-        future: Future[CallReply] = Future()
+    def _start_on_line(
+        self, message: bytes, time_left_s: float, future: Future[CallReply]
+    ) -> PendingCall:
+        abandon = _Abandon()
+
+        def answered(answer: bytearray) -> None:
+            self.deliver(message, answer, future)
+
+        def failed(error: CallFailedError | NoLinesError) -> None:
+            if isinstance(error, CallFailedError):
+                future.set_exception(error)
+                return
+            if error.is_certain:
+                self._has_lines = False
+            abandon.by(self._start_by_grpc(message, time_left_s, future))
+
+        abandon.first_by(self._lines.start(Sent(message, time_left_s, answered, failed)))
+        return PendingCall(future, abandon)
+
+    def _start_by_grpc(
+        self, message: bytes, time_left_s: float, future: Future[CallReply]
+    ) -> Callable[[], None]:
+        if not self._has_stream:
+            return self._start_unary(message, time_left_s, future)
         with self._lock:
             stream = self._idle.pop() if self._idle else None
         if stream is None:
             stream = _Stream(self._stream, self)
         stream.send(message, future, time_left_s)
-        return PendingCall(future, stream.close)
+        return stream.close
+
+    def deliver(self, message: bytes, answer: bytes | bytearray, future: Future[CallReply]) -> None:
+        try:
+            found = decode_stream_answer(memoryview(answer), self.pace)
+        except CallFailedError as error:
+            future.set_exception(error)
+        else:
+            future.set_result(_reply(found, len(message), len(answer)))
 
     def _start_unary(
         self, message: bytes, time_left_s: float, future: Future[CallReply]
-    ) -> PendingCall:
+    ) -> Callable[[], None]:
         call = self._unary.future(message, timeout=time_left_s)
 
         def done(finished: Any) -> None:
@@ -167,7 +207,8 @@ class _Peer:
                 future.set_result(reply)
 
         call.add_done_callback(done)
-        return PendingCall(future, call.cancel)
+        cancel: Callable[[], None] = call.cancel
+        return cancel
 
     def stream_is_idle(self, stream: _Stream) -> None:
         with self._lock:
@@ -238,16 +279,42 @@ class _Stream:
         if sent is None:
             raise CallFailedError(FailureKind.ERROR, "it answered without having been asked")
         request, future, _ = sent
-        try:
-            reply = _reply(
-                decode_stream_answer(message, self._peer.pace), len(request), len(message)
-            )
-        except CallFailedError as error:
-            self._peer.stream_is_idle(self)
-            future.set_exception(error)
-        else:
-            self._peer.stream_is_idle(self)
-            future.set_result(reply)
+        self._peer.stream_is_idle(self)
+        self._peer.deliver(request, message, future)
+
+
+class _Abandon:
+    """Gives a call up, by whatever it goes now."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._is_called = False
+        self._way: Callable[[], None] | None = None
+
+    def by(self, way: Callable[[], None]) -> None:
+        """What gives it up from now on; it is done at once where that was asked before."""
+        with self._lock:
+            self._way = way
+            if not self._is_called:
+                return
+        way()
+
+    def first_by(self, way: Callable[[], None]) -> None:
+        """As `by`, unless there is another way already."""
+        with self._lock:
+            if self._way is not None:
+                return
+            self._way = way
+            if not self._is_called:
+                return
+        way()
+
+    def __call__(self) -> None:
+        with self._lock:
+            self._is_called = True
+            way = self._way
+        if way is not None:
+            way()
 
 
 def _reply(answer: ModelAnswer, sent_bytes: int, received_bytes: int) -> CallReply:

@@ -6,14 +6,19 @@ import hmac
 import socket
 import ssl
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import grpc
 
 from partc.ir.address import split_address
-from partc.runtime.credentials import Credentials
+from partc.runtime.credentials import CLIENT, SERVER, Credentials
 from partc.runtime.wire.options import channel_options
 
+NOT_ITS_TOKEN = (
+    "it asks for a token, and the one it was shown is not its own; copy the token file of the "
+    "same partc agent --init to both machines"
+)
 _HEADER = "authorization"
 _DIAGNOSIS_TIMEOUT_S = 3.0
 
@@ -57,6 +62,42 @@ def server_credentials(credentials: Credentials) -> Any:
     )
 
 
+def client_context(credentials: Credentials) -> ssl.SSLContext:
+    """What `open_channel` does, for connections that are not of gRPC.
+
+    Raises:
+        UsageError: the credentials lack what a caller needs.
+    """
+    credentials.can_call()
+    assert credentials.authority is not None
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.load_verify_locations(cadata=credentials.authority.decode("ascii"))
+    if credentials.client is not None:
+        context.load_cert_chain(*_files(credentials, CLIENT))
+    return context
+
+
+def server_context(credentials: Credentials) -> ssl.SSLContext:
+    """What `server_credentials` does, for connections that are not of gRPC.
+
+    Raises:
+        UsageError: the credentials lack what a server needs.
+    """
+    credentials.can_serve()
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(*_files(credentials, SERVER))
+    # They would arrive after the handshake, where an idle connection is to be silent.
+    context.num_tickets = 0
+    if credentials.authority is not None:
+        context.load_verify_locations(cadata=credentials.authority.decode("ascii"))
+        context.verify_mode = ssl.CERT_REQUIRED
+    return context
+
+
+def _files(credentials: Credentials, name: str) -> tuple[Path, Path]:
+    return credentials.folder / f"{name}.pem", credentials.folder / f"{name}.key"
+
+
 class TokenInterceptor(grpc.ServerInterceptor):  # type: ignore[misc]
     """Refuses calls that do not carry the token."""
 
@@ -81,18 +122,13 @@ def why_unreachable(address: str, credentials: Credentials | None) -> str | None
     """
     if credentials is not None and not credentials.covers(address):
         credentials = None
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-    context.set_alpn_protocols(["h2"])
     if credentials is not None:
-        assert credentials.authority is not None
-        context.load_verify_locations(cadata=credentials.authority.decode("ascii"))
-        if credentials.client is not None:
-            context.load_cert_chain(
-                credentials.folder / "client.pem", credentials.folder / "client.key"
-            )
+        context = client_context(credentials)
     else:
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
         context.check_hostname = False
         context.verify_mode = ssl.CERT_NONE
+    context.set_alpn_protocols(["h2"])
     host, port = split_address(address)
     try:
         with (
@@ -165,8 +201,4 @@ def _bearer(token: str) -> str:
 
 
 def _refuse(messages: Any, context: Any) -> None:
-    context.abort(
-        grpc.StatusCode.UNAUTHENTICATED,
-        "it asks for a token, and the one it was shown is not its own; copy the token file of the "
-        "same partc agent --init to both machines",
-    )
+    context.abort(grpc.StatusCode.UNAUTHENTICATED, NOT_ITS_TOKEN)

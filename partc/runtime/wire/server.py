@@ -1,4 +1,4 @@
-"""The gRPC server of a host."""
+"""The server of a host: gRPC for everybody, behind a door that serves other hosts' lines itself."""
 
 from __future__ import annotations
 
@@ -13,7 +13,10 @@ from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from partc.errors import UsageError
 from partc.runtime.credentials import Credentials
 from partc.runtime.models import Models
+from partc.runtime.transport import FailureKind
 from partc.runtime.wire.client import SERVICE
+from partc.runtime.wire.door import Door
+from partc.runtime.wire.messages import encode_stream_failure
 from partc.runtime.wire.options import checked_listen_address, server_options
 from partc.runtime.wire.security import TokenInterceptor, server_credentials
 from partc.runtime.wire.service import InferenceService
@@ -21,6 +24,8 @@ from partc.runtime.wire.service import InferenceService
 MAX_CONNECTED_CALLS = 512
 """Streams, most of them idle, and unary calls together; more are refused at once, with
 RESOURCE_EXHAUSTED. Each has a thread. How many are worked on at once is the models' limit."""
+
+_INNER = "127.0.0.1:0"
 
 
 class GrpcServer:
@@ -59,22 +64,35 @@ class GrpcServer:
             maximum_concurrent_rpcs=MAX_CONNECTED_CALLS,
             interceptors=_interceptors(credentials),
         )
-        own = InferenceService(models, host).handler()
-        self._server.add_generic_rpc_handlers((own, *handlers))
+        service = InferenceService(models, host)
+        self._server.add_generic_rpc_handlers((service.handler(), *handlers))
         self._health = health.HealthServicer(experimental_non_blocking=True)
         health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)
+        inner = self._listen_behind_the_door(credentials)
         try:
-            if credentials is None:
-                port = self._server.add_insecure_port(listen)
-            else:
-                port = self._server.add_secure_port(listen, server_credentials(credentials))
-        except RuntimeError as error:
+            self._door = Door(
+                listen,
+                inner,
+                service.answer,
+                refusal=_too_large,
+                max_message_bytes=max_message_bytes,
+                credentials=credentials,
+            )
+        except OSError as error:
             raise UsageError(
                 f"cannot listen on {listen}; is another server running there?"
             ) from error
-        self.address = f"{listen.rpartition(':')[0]}:{port}"
+        self.address = self._door.address
         self._server.start()
         self.set_ready(ready)
+
+    def _listen_behind_the_door(self, credentials: Credentials | None) -> str:
+        """Where gRPC gets the connections that the door passes on."""
+        if credentials is None:
+            port = self._server.add_insecure_port(_INNER)
+        else:
+            port = self._server.add_secure_port(_INNER, server_credentials(credentials))
+        return f"{_INNER.rpartition(':')[0]}:{port}"
 
     def set_ready(self, ready: bool) -> None:
         """Say to those who ask whether requests for models can be answered."""
@@ -88,8 +106,13 @@ class GrpcServer:
         end_s = time.monotonic() + grace_s
         while self._models.calls_under_way and time.monotonic() < end_s:
             time.sleep(0.01)
+        self._door.close()
         self._server.stop(0.05).wait()
         self._threads.shutdown(wait=False, cancel_futures=True)
+
+
+def _too_large(reason: str) -> bytes:
+    return encode_stream_failure(("", ""), FailureKind.BUSY, reason)
 
 
 def _interceptors(credentials: Credentials | None) -> tuple[Any, ...]:

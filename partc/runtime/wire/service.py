@@ -91,6 +91,13 @@ class InferenceService:
             kind, sentence = explain(error)
             context.abort(status_of(kind), sentence)
 
+    def answer(self, message: bytes | memoryview, giving_up: GivingUp) -> bytes:
+        """The ModelStreamInferResponse to a ModelInferRequest, which may say what went wrong."""
+        try:
+            return encode_stream_answer(self._answer(message, giving_up), self._models.pace)
+        except Exception as error:
+            return encode_stream_failure(request_label(message), *explain(error), blamed(error))
+
     def _infer(self, message: bytes, context: Any) -> bytes | None:
         try:
             answer = self._answer(message, _Caller(context).waits())
@@ -100,20 +107,14 @@ class InferenceService:
         context.abort(status_of(kind), sentence)
         return None
 
-    def _answer(self, message: bytes, giving_up: GivingUp) -> ModelAnswer:
+    def _answer(self, message: bytes | memoryview, giving_up: GivingUp) -> ModelAnswer:
         request = decode_request(message, self._models.pace)
         return self._models.answer(replace(request, giving_up=giving_up))
 
     def _infer_stream(self, messages: Iterator[bytes], context: Any) -> Iterator[bytes]:
         caller = _Caller(context)
         for message in messages:
-            try:
-                found = self._answer(message, caller.waits())
-                answer = encode_stream_answer(found, self._models.pace)
-            except Exception as error:
-                label = request_label(message)
-                answer = encode_stream_failure(label, *explain(error), blamed(error))
-            yield answer
+            yield self.answer(message, caller.waits())
 
 
 class _Caller:

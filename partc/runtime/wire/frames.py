@@ -1,0 +1,142 @@
+"""What travels on a line: a greeting, then messages in turn, each after its length.
+
+A line is a TCP connection of two partc hosts that carries one request at a time, as a
+ModelInferRequest in one direction and a ModelStreamInferResponse in the other. gRPC passes a
+message through half a dozen threads of Python on its way; a line passes it through two.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hmac
+import socket
+import struct
+
+GREETING = b"partc-line/1\n"
+PROTOCOL = "partc-line/1"
+"""In the handshake of TLS (ALPN)."""
+
+WELCOME, NOT_KNOWN, FULL = b"W", b"N", b"F"
+
+Buffer = bytes | bytearray
+
+LONGEST_TOKEN_BYTES = 4096
+_SHORT_BYTES = 64 << 10
+_LENGTH = struct.Struct("!I")
+_TOKEN_LENGTH = struct.Struct("!H")
+_SCRATCH_BYTES = 64 << 10
+_KEEPALIVE_IDLE_S, _KEEPALIVE_INTERVAL_S, _KEEPALIVE_PROBES = 20, 20, 3
+
+
+class LineClosedError(Exception):
+    """The other end closed the connection, between messages or within one."""
+
+
+class FrameError(Exception):
+    """The other end sent what no line carries. ``size_bytes`` is set for what is too large."""
+
+    def __init__(self, reason: str, size_bytes: int | None = None) -> None:
+        super().__init__(reason)
+        self.size_bytes = size_bytes
+
+
+def prepare(connection: socket.socket) -> None:
+    """Send small messages at once, and notice that the other machine is gone."""
+    connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    connection.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+    for name, value in (
+        ("TCP_KEEPIDLE", _KEEPALIVE_IDLE_S),
+        ("TCP_KEEPINTVL", _KEEPALIVE_INTERVAL_S),
+        ("TCP_KEEPCNT", _KEEPALIVE_PROBES),
+    ):
+        if hasattr(socket, name):  # not on every system
+            connection.setsockopt(socket.IPPROTO_TCP, getattr(socket, name), value)
+
+
+def hang_up(connection: socket.socket) -> None:
+    """End a connection, and wake who reads from it or writes to it."""
+    with contextlib.suppress(OSError):
+        connection.shutdown(socket.SHUT_RDWR)
+
+
+def greeting(token: str | None) -> bytes:
+    """What the caller sends first."""
+    shown = (token or "").encode()
+    return GREETING + _TOKEN_LENGTH.pack(len(shown)) + shown
+
+
+def is_greeted(connection: socket.socket, token: str | None) -> bool:
+    """Read a greeting: whether it shows the token that is asked for, if one is.
+
+    Raises:
+        FrameError: it is no greeting.
+    """
+    start = read_exactly(connection, len(GREETING) + _TOKEN_LENGTH.size)
+    if start[: len(GREETING)] != GREETING:
+        raise FrameError("it does not begin as a line does")
+    (length,) = _TOKEN_LENGTH.unpack(start[len(GREETING) :])
+    if length > LONGEST_TOKEN_BYTES:
+        raise FrameError("its token is too long")
+    shown = read_exactly(connection, length)
+    return token is None or hmac.compare_digest(bytes(shown), token.encode())
+
+
+def header(message: Buffer) -> bytes:
+    """What stands before a message."""
+    return _LENGTH.pack(len(message))
+
+
+def write_message(connection: socket.socket, message: Buffer, gone: int = 0) -> None:
+    """Send a message with its header, less the bytes of both that are ``gone`` already."""
+    head = header(message)
+    if gone == 0 and len(message) <= _SHORT_BYTES:
+        connection.sendall(head + message)
+        return
+    if gone < len(head):
+        connection.sendall(head[gone:])
+    connection.sendall(memoryview(message)[max(0, gone - len(head)) :])
+
+
+def read_message(connection: socket.socket, max_bytes: int) -> bytearray:
+    """The next message; nothing follows it before it is answered.
+
+    Raises:
+        LineClosedError: the connection ended.
+        FrameError: the message is larger than ``max_bytes``, or another follows it.
+    """
+    scratch = bytearray(_SCRATCH_BYTES)
+    view, got = memoryview(scratch), 0
+    while got < _LENGTH.size:
+        got += _received(connection, view[got:])
+    (length,) = _LENGTH.unpack_from(scratch)
+    if length > max_bytes:
+        raise FrameError(f"a message of {length} bytes; at most {max_bytes} are taken", length)
+    begun = got - _LENGTH.size
+    if begun > length:
+        raise FrameError("it sent more than one message at once")
+    message = bytearray(length)
+    message[:begun] = view[_LENGTH.size : got]
+    rest = memoryview(message)
+    while begun < length:
+        begun += _received(connection, rest[begun:])
+    return message
+
+
+def read_exactly(connection: socket.socket, size_bytes: int) -> bytearray:
+    """So many bytes.
+
+    Raises:
+        LineClosedError: the connection ended.
+    """
+    found = bytearray(size_bytes)
+    view, got = memoryview(found), 0
+    while got < size_bytes:
+        got += _received(connection, view[got:])
+    return found
+
+
+def _received(connection: socket.socket, view: memoryview) -> int:
+    count = connection.recv_into(view)
+    if not count:
+        raise LineClosedError("it closed the connection")
+    return count
