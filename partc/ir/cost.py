@@ -61,11 +61,14 @@ class MessageCost:
     Attributes:
         fixed_s: seconds for each message in one direction.
         s_per_byte: seconds for each byte of tensor data in it.
+        exchange_fixed_s: seconds for each message that two hosts send each other while both work
+            on the request, in place of ``fixed_s``; None where that was not measured.
     """
 
     fixed_s: float
     s_per_byte: float
     provenance: Provenance
+    exchange_fixed_s: float | None = None
 
 
 @dataclass(frozen=True)

@@ -20,6 +20,7 @@ class Message:
     sender: str
     receiver: str
     tensors: tuple[str, ...]
+    is_push: bool = False
 
 
 @dataclass(frozen=True)
@@ -50,7 +51,8 @@ def messages_of(calls: Iterable[Call]) -> list[Message]:
             found.append(Message(call.host, call.caller, call.outputs))
         for step in call.steps:
             if step.push is not None:
-                found.append(Message(call.host, step.push.peer, step.push.tensors))
+                push = step.push
+                found.append(Message(call.host, push.peer, push.tensors, is_push=True))
     return [message for message in found if message.tensors]
 
 
@@ -75,7 +77,8 @@ def forecast(
     lone_s: dict[tuple[str, str], float] = {}
     homes = {topology.output_home(name) for name in program.outputs}
     for message in messages_of(calls):
-        fixed_s = message_fixed_s(program.costs, topology, message.sender, message.receiver)
+        ends = message.sender, message.receiver
+        fixed_s = message_fixed_s(program.costs, topology, *ends, is_push=message.is_push)
         for position, tensor in enumerate(message.tensors):
             key = (tensor, message.receiver)
             arrival_s.setdefault(key, 0.0 if position else fixed_s)
@@ -127,8 +130,15 @@ def forecast(
     )
 
 
-def message_fixed_s(costs: CostTable, topology: Topology, sender: str, receiver: str) -> float:
+def message_fixed_s(
+    costs: CostTable, topology: Topology, sender: str, receiver: str, *, is_push: bool = False
+) -> float:
     """Seconds of a message without tensors: half a round trip, and the runtime's own work."""
     way = topology.link_between(sender, receiver)
-    fixed_s = costs.message.fixed_s if way.fixed_ms is None else way.fixed_ms * 1e-3
+    if way.fixed_ms is not None:
+        fixed_s = way.fixed_ms * 1e-3
+    elif is_push and costs.message.exchange_fixed_s is not None:
+        fixed_s = costs.message.exchange_fixed_s
+    else:
+        fixed_s = costs.message.fixed_s
     return way.rtt_ms * 0.5e-3 + fixed_s

@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from typing import ClassVar, Literal
 
 from partc.errors import PartcError, PassError, TargetError
+from partc.exchange_cost import measured_exchange_cost
 from partc.ir.program import Program
 from partc.optimizer import Problem
 from partc.optimizer.horizontal import (
@@ -31,6 +32,7 @@ from partc.passes.tiling.planning.arcs import (
     tiling_problem,
 )
 from partc.passes.tiling.planning.deciding import Tried, pays, plan_with_tiles, verdict_of
+from partc.passes.tiling.planning.exchanges import with_exchanges
 from partc.passes.tiling.planning.hosts import Sharing, groups_of_hosts, sharings
 from partc.passes.tiling.planning.tile_costs import TileCosts, measured_points
 from partc.passes.tiling.ranges import TileableRange, tileable_groups
@@ -137,8 +139,7 @@ class _Planner:
             return PassResult(self.program, False, tuple(self.said))
         self.context.progress("planning tiles", None)
         candidates = candidates_of(ranges, self._sharings(ranges))
-        # Tiles travel as they are.
-        placement = placement_problem(self.program, self.context.topology).without_codecs()
+        placement = self._placement()
         costs = TileCosts(self.program)
         made = tiling_problem(placement, candidates, costs)
         if not made.problem.arcs:
@@ -146,11 +147,28 @@ class _Planner:
             return PassResult(self.program, False, tuple(self.said))
         solution = self._solve(made.problem)
         if solution.tiles:  # even if tiles cost no more than their share
-            costs = self._measured(costs, ranges)
+            self._measure_exchanges()
+            placement = self._placement()
+            costs = self._measured(TileCosts(self.program), ranges)
             made = tiling_problem(placement, candidates, costs)
             solution = self._solve(made.problem)
         tried = self._try(made, solution, placement, candidates, costs)
         return self._decide(made, tried)
+
+    def _placement(self) -> Problem:
+        """The problem without tiles; tiles travel as they are."""
+        problem = placement_problem(self.program, self.context.topology).without_codecs()
+        return with_exchanges(problem, self.program, self.context.topology, self.groups)
+
+    def _measure_exchanges(self) -> None:
+        """What hosts send each other at work costs less than what wakes them, or more."""
+        assert self.program.costs is not None
+        message = self.program.costs.message
+        fixed_s = measured_exchange_cost(
+            message.s_per_byte, self.context.store, self.context.progress
+        )
+        message = replace(message, exchange_fixed_s=fixed_s)
+        self.program = replace(self.program, costs=replace(self.program.costs, message=message))
 
     def _ranges(self) -> tuple[TileableRange, ...]:
         found = tileable_groups(self.program)
