@@ -63,7 +63,7 @@ def question(**changes: Any) -> bytes:
 
 def asked(line: socket.socket, message: bytes) -> Any:
     frames.write_message(line, message)
-    return decode_stream_answer(frames.read_message(line, LIMIT))
+    return decode_stream_answer(memoryview(frames.read_message(line, LIMIT)))
 
 
 def request(call: str, bundle: Path, time_left_s: float = 20.0) -> CallRequest:
@@ -163,7 +163,7 @@ def test_answers_in_turn_on_one_line(line: socket.socket) -> None:
 def test_a_message_that_is_too_large_is_refused_in_a_sentence(line: socket.socket) -> None:
     line.sendall(struct.pack("!I", LIMIT + 1) + bytes(1000))
     with pytest.raises(CallFailedError, match=f"at most {LIMIT} are taken") as caught:
-        decode_stream_answer(frames.read_message(line, LIMIT))
+        decode_stream_answer(memoryview(frames.read_message(line, LIMIT)))
     assert caught.value.kind is FailureKind.BUSY
 
 
