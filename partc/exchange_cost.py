@@ -31,7 +31,7 @@ from partc.targets.registry import load_backend
 if TYPE_CHECKING:
     from partc.runtime.device import Answer
 
-_KIND = "exchanged-message-fixed"
+_KIND = "line-exchange-fixed"
 _ROUNDS = 8
 _ROWS, _WIDTH = 8, 1024  # each round reads 4 MiB of weights, as a layer does
 _WARMUP_REQUESTS = 5

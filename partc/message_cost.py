@@ -26,7 +26,7 @@ _SMALL_ELEMENTS, _LARGE_ELEMENTS = 256, 1 << 18
 _WARMUP_REQUESTS = 5
 _RULE = StoppingRule(precision=0.05, repeats=40, budget_s=4.0)
 _PAUSE_S = 0.05  # single requests find caches cold, as those of a deployment do
-_KINDS = ("paused-message-fixed", "paused-message-per-byte")
+_KINDS = ("line-message-fixed", "line-message-per-byte")
 
 
 def measured_message_cost(

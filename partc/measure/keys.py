@@ -19,8 +19,9 @@ KINDS = {
     "whole": "a whole model",
     "segment-fixed": "what one more segment costs",
     "link-message-fixed": "what a message costs between two nodes",
-    "paused-message-fixed": "what a message costs",
-    "paused-message-per-byte": "what a byte of a message costs",
+    "line-message-fixed": "what a message costs",
+    "line-message-per-byte": "what a byte of a message costs",
+    "line-exchange-fixed": "what a message costs between hosts at work",
 }
 
 STRUCTURED = frozenset(("block", "segment", "whole"))

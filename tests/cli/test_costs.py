@@ -53,10 +53,10 @@ def sentence(done: Outcome, *parts: str, code: int = 2) -> None:
 def test_list_shows_what_is_stored(store: CostStore, capfd: Capture) -> None:
     store.put([entry(n) for n in range(3)])
     store.put([entry(7, settled=False, interval_s=0.5, model="[b]e\x1b[31m")])
-    store.add({str(CostKey("paused-message-fixed", fingerprint="cpu/EPYC")): COST})
+    store.add({str(CostKey("line-message-fixed", fingerprint="cpu/EPYC")): COST})
     done = partc(capfd, "costs", "list")
     assert done.code == 0, done.err
-    for part in ("Conv2", "mobilenet", "5 costs in", "[b]e", "paused-message-fixed"):
+    for part in ("Conv2", "mobilenet", "5 costs in", "[b]e", "line-message-fixed"):
         assert part in done.out, done.out
     assert "\x1b[31m" not in done.out
     found = json.loads(partc(capfd, "costs", "list", "--json").out)

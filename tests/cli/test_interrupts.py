@@ -103,7 +103,7 @@ def test_what_was_measured_stays_and_the_next_run_goes_on_from_there(
 ) -> None:
     compilation = compiling(NO_FIXED)
     process = compilation.start()
-    wait_until(lambda: "paused-message-per-byte" in compilation.kinds(), process)
+    wait_until(lambda: "line-message-per-byte" in compilation.kinds(), process)
     process.send_signal(number)
     process.communicate(timeout=_PATIENCE_S)
     assert not compilation.bundle.exists()

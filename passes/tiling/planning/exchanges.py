@@ -6,9 +6,19 @@ from partc.ir.program import Program
 from partc.ir.topology import Topology
 from partc.optimizer import Problem
 
+Groups = tuple[tuple[str, ...], ...]
+
+
+def are_priced_here(topology: Topology, groups: Groups) -> bool:
+    """Whether what hosts that may share tiles send each other costs what it does here."""
+    return any(
+        link.fixed_ms is None and any(set(link.between) <= set(hosts) for hosts in groups)
+        for link in topology.links
+    )
+
 
 def with_exchanges(
-    problem: Problem, program: Program, topology: Topology, groups: tuple[tuple[str, ...], ...]
+    problem: Problem, program: Program, topology: Topology, groups: Groups
 ) -> Problem:
     """The problem with the links between hosts that may share tiles priced as they exchange.
 

@@ -32,7 +32,7 @@ from partc.passes.tiling.planning.arcs import (
     tiling_problem,
 )
 from partc.passes.tiling.planning.deciding import Tried, pays, plan_with_tiles, verdict_of
-from partc.passes.tiling.planning.exchanges import with_exchanges
+from partc.passes.tiling.planning.exchanges import are_priced_here, with_exchanges
 from partc.passes.tiling.planning.hosts import Sharing, groups_of_hosts, sharings
 from partc.passes.tiling.planning.tile_costs import TileCosts, measured_points
 from partc.passes.tiling.ranges import TileableRange, tileable_groups
@@ -163,6 +163,8 @@ class _Planner:
     def _measure_exchanges(self) -> None:
         """What hosts send each other at work costs less than what wakes them, or more."""
         assert self.program.costs is not None
+        if not are_priced_here(self.context.topology, self.groups):
+            return
         message = self.program.costs.message
         fixed_s = measured_exchange_cost(
             message.s_per_byte, self.context.store, self.context.progress

@@ -306,7 +306,7 @@ def test_keys_tell_the_precision_and_old_ones_are_float32() -> None:
         assert CostKey.parse(str(key)) == key
         assert key.precision == "int8" and key.threads == 1
         assert "precision int8" in key.conditions_text
-    assert CostKey.parse("paused-message-fixed|there|pause 50 ms").precision == ""
+    assert CostKey.parse("line-message-fixed|there|pause 50 ms").precision == ""
     assert CostKey.parse("block|there|1|bf16").precision == "fp32"  # OpenVINO's level
 
 
