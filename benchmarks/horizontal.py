@@ -16,6 +16,7 @@ import time
 from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -25,6 +26,7 @@ from onnx import TensorProto, helper, numpy_helper
 import partc
 from benchmarks.machine import describe_machine
 from examples.models import MODELS
+from partc.exchange_cost import measured_exchange_cost
 from partc.ir.program import Program
 from partc.ir.tiling import shares_to_bounds
 from partc.ir.topology import Topology
@@ -184,7 +186,12 @@ class Study:
 
     def _even_tiles(self, topology: Topology) -> Path:
         """The longest range of rows in two equal parts, whatever that costs."""
-        context = Context(topology, store=self.store, message_cost=self.message_cost)
+        context = Context(
+            topology,
+            store=self.store,
+            message_cost=self.message_cost,
+            exchange_cost=partial(measured_exchange_cost, store=self.store),
+        )
         before, _, after = DEFAULT_PIPELINE.partition("plan-tiles,")
         program = partc.load(SOURCES[self.name]())
         program = Pipeline.parse(before.rstrip(",")).run(program, topology, context=context)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -14,6 +15,7 @@ from partc.bundle.manifest import Manifest
 from partc.bundle.reader import Bundle
 from partc.bundle.writer import refuse_existing
 from partc.errors import UsageError
+from partc.exchange_cost import measured_exchange_cost
 from partc.ir.program import Array, Program
 from partc.ir.topology import Topology
 from partc.link_costs import link_costs
@@ -133,6 +135,7 @@ def compile(
             topology,
             store=kept,
             message_cost=known.cost,
+            exchange_cost=partial(measured_exchange_cost, store=kept, progress=progress),
             seed=seed,
             progress=progress,
             imports=imports or {},

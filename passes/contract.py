@@ -38,6 +38,8 @@ class Context:
         store: measured costs of earlier compilations; None to measure everything anew.
         message_cost: what a message between hosts costs on top of the link; measured over the
             runtime's own protocol by whoever starts the pipeline.
+        exchange_cost: measures, when tiles may pay, what a message between hosts at work costs
+            besides its bytes, given the seconds for each byte; None to take ``message_cost``.
         seed: of sample inputs that partc draws itself.
         calibration: inputs of the model from which ranges for int8 are taken; the sample input
             where there are none.
@@ -50,6 +52,7 @@ class Context:
     topology: Topology
     store: CostStore | None = None
     message_cost: MessageCost = TYPICAL_MESSAGE_COST
+    exchange_cost: Callable[[float], float] | None = field(default=None, compare=False)
     seed: int = 0
     progress: Progress = field(default=no_progress, compare=False)
     meters: Mapping[str, Meter] = field(default_factory=dict, compare=False)

@@ -61,7 +61,9 @@ def imports(path: Path) -> Iterator[str]:
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names)
         elif isinstance(node, ast.ImportFrom):
-            assert node.level == 0, f"{path} has a relative import"
+            # A package of somebody else, which has a name of its own only once it is installed.
+            is_foreign = "plugin_example" in path.parts
+            assert node.level == 0 or is_foreign, f"{path} has a relative import"
             yield node.module or ""
 
 

@@ -7,7 +7,6 @@ from dataclasses import dataclass, replace
 from typing import ClassVar, Literal
 
 from partc.errors import PartcError, PassError, TargetError
-from partc.exchange_cost import measured_exchange_cost
 from partc.ir.program import Program
 from partc.optimizer import Problem
 from partc.optimizer.horizontal import (
@@ -163,13 +162,11 @@ class _Planner:
     def _measure_exchanges(self) -> None:
         """What hosts send each other at work costs less than what wakes them, or more."""
         assert self.program.costs is not None
-        if not are_priced_here(self.context.topology, self.groups):
+        measured = self.context.exchange_cost
+        if measured is None or not are_priced_here(self.context.topology, self.groups):
             return
         message = self.program.costs.message
-        fixed_s = measured_exchange_cost(
-            message.s_per_byte, self.context.store, self.context.progress
-        )
-        message = replace(message, exchange_fixed_s=fixed_s)
+        message = replace(message, exchange_fixed_s=measured(message.s_per_byte))
         self.program = replace(self.program, costs=replace(self.program.costs, message=message))
 
     def _ranges(self) -> tuple[TileableRange, ...]:
