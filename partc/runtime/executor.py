@@ -129,7 +129,7 @@ class Executor:
         start_s = time.perf_counter()
         codecs = self.plan.codecs_of_push(call.id, push.peer, push.tensors)
         pending = self._send(
-            push.peer, push.id, request, push.tensors, tensors, end_s - start_s, codecs
+            push.peer, push.id, request, push.tensors, tensors, end_s - start_s, codecs, True
         )
         return PushUnderWay(push, pending, start_s)
 
@@ -142,6 +142,7 @@ class Executor:
         tensors: Mapping[str, Array],
         wait_s: float,
         codecs: Mapping[str, str],
+        is_push: bool = False,
     ) -> PendingCall:
         if self._transport is None:
             raise CallFailedError(FailureKind.UNREACHABLE, "it cannot be called from here")
@@ -154,6 +155,7 @@ class Executor:
             tensors={name: tensors[name] for name in names},
             time_left_s=wait_s,
             codecs=codecs,
+            is_push=is_push,
         )
         return self._transport.start(host, message)
 

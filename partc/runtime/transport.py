@@ -73,7 +73,11 @@ class CallTime:
 
 @dataclass(frozen=True)
 class PushTime:
-    """One message from host to host beside the calls, until ``receiver`` said that it has it."""
+    """One message from host to host beside the calls.
+
+    Attributes:
+        seconds: until it was on its way; over gRPC, until the receiver said that it has it.
+    """
 
     push: str
     sender: str
@@ -113,6 +117,7 @@ class CallRequest:
         identity: of the bundle that the caller works with; the host refuses another one.
         time_left_s: after this the caller no longer waits.
         codecs: how the plan wants tensors to travel; those not named travel as they are.
+        is_push: nothing comes back, and nothing goes on only when it has arrived.
     """
 
     call: str
@@ -121,6 +126,7 @@ class CallRequest:
     tensors: Mapping[str, Array]
     time_left_s: float
     codecs: Mapping[str, str] = field(default_factory=dict)
+    is_push: bool = False
 
 
 @dataclass(frozen=True)

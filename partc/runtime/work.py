@@ -48,7 +48,7 @@ class CallUnderWay:
 
 @dataclass(frozen=True)
 class PushUnderWay:
-    """Tensors on their way to another host, until it says that it has them."""
+    """Tensors that another host awaits, until the transport says that they are on their way."""
 
     push: ExchangeEntry
     pending: PendingCall
@@ -279,7 +279,8 @@ class Work:
                 self._push(push, is_second=True)
                 return
             raise self._cannot_push(push, failure) from failure
-        self._means.note_answer(push.peer)
+        if reply.received_bytes:  # else it is only known to be on its way
+            self._means.note_answer(push.peer)
         self.report.pushes.append(
             PushTime(
                 push=push.id,

@@ -47,7 +47,7 @@ def test_every_plan(
         assert {(s.segment, s.host) for s in answer.segments} == {
             (p.id, p.host) for p in drawing.pieces
         }
-        assert all(p.sent_bytes and p.received_bytes and p.seconds > 0 for p in answer.pushes)
+        assert all(p.sent_bytes and p.seconds > 0 for p in answer.pushes)
         pushes = [step.push for call in drawing.calls for step in call.steps if step.push]
         assert sorted(p.push for p in answer.pushes) == sorted(push.id for push in pushes)
 

@@ -160,6 +160,51 @@ def test_answers_in_turn_on_one_line(line: socket.socket) -> None:
     assert asked(line, question()).model == "s1"
 
 
+@settings(max_examples=30, deadline=None)
+@given(
+    st.lists(st.tuples(st.integers(0, 70_000), st.booleans()), max_size=6),
+    st.integers(1, 100_000),
+)
+def test_messages_that_arrive_together_are_told_apart(
+    sizes: list[tuple[int, bool]], piece: int
+) -> None:
+    near, far = socket.socketpair()
+    with near, far:
+        messages = [(bytes([n % 256]) * size, quiet) for n, (size, quiet) in enumerate(sizes)]
+        whole = b"".join(frames.header(message, quiet) + message for message, quiet in messages)
+
+        def send() -> None:
+            for start in range(0, len(whole), piece):
+                near.sendall(whole[start : start + piece])
+
+        sender = threading.Thread(target=send)
+        sender.start()
+        reader = frames.Reader(far)
+        assert [reader.message(1 << 20) for _ in messages] == messages
+        assert not reader.has_more
+        sender.join()
+
+
+def test_a_quiet_message_is_answered_only_if_it_is_refused(line: socket.socket) -> None:
+    frames.write_message(line, question(), is_quiet=True)
+    frames.write_message(line, question(model="s9"), is_quiet=True)
+    refusal, is_quiet = frames.Reader(line).message(LIMIT)
+    assert is_quiet
+    with pytest.raises(CallFailedError) as caught:
+        decode_stream_answer(memoryview(refusal))
+    assert caught.value.kind is FailureKind.OTHER_BUNDLE
+    assert asked(line, question()).model == "s1"
+
+
+def test_what_was_refused_quietly_costs_no_later_request(server: HostServer, bundle: Path) -> None:
+    transport = GrpcTransport({"server": server.address}, max_message_bytes=LIMIT)
+    push = replace(request("c9", bundle), is_push=True)
+    for _ in range(20):
+        assert transport.start("server", push).future.result(20).received_bytes == 0
+        assert transport.start("server", request("c1", bundle)).future.result(20).tensors
+    transport.close()
+
+
 def test_a_message_that_is_too_large_is_refused_in_a_sentence(line: socket.socket) -> None:
     line.sendall(struct.pack("!I", LIMIT + 1) + bytes(1000))
     with pytest.raises(CallFailedError, match=f"at most {LIMIT} are taken") as caught:

@@ -20,6 +20,7 @@ from partc.runtime.transport import (
     CallRequest,
     FailureKind,
     PendingCall,
+    Report,
 )
 from partc.runtime.wire.lines import Lines, NoLinesError, Sent
 from partc.runtime.wire.messages import decode_answer, decode_stream_answer, encode_request
@@ -120,7 +121,7 @@ class _Peer:
         )
         future: Future[CallReply] = Future()
         if self._has_lines:
-            return self._start_on_line(message, request.time_left_s, future)
+            return self._start_on_line(message, request, future)
         return PendingCall(future, self._start_by_grpc(message, request.time_left_s, future))
 
     def probe(self, timeout_s: float, patient: bool) -> str | None:
@@ -152,12 +153,16 @@ class _Peer:
         self._channel.close()
 
     def _start_on_line(
-        self, message: bytes, time_left_s: float, future: Future[CallReply]
+        self, message: bytes, request: CallRequest, future: Future[CallReply]
     ) -> PendingCall:
         abandon = _Abandon()
+        time_left_s = request.time_left_s
 
-        def answered(answer: bytearray) -> None:
-            self.deliver(message, answer, future)
+        def answered(answer: bytearray | None) -> None:
+            if answer is None:
+                future.set_result(CallReply({}, Report(), len(message), 0))
+            else:
+                self.deliver(message, answer, future)
 
         def failed(error: CallFailedError | NoLinesError) -> None:
             if isinstance(error, CallFailedError):
@@ -167,7 +172,9 @@ class _Peer:
                 self._has_lines = False
             abandon.by(self._start_by_grpc(message, time_left_s, future))
 
-        abandon.first_by(self._lines.start(Sent(message, time_left_s, answered, failed)))
+        abandon.first_by(
+            self._lines.start(Sent(message, time_left_s, answered, failed, request.is_push))
+        )
         return PendingCall(future, abandon)
 
     def _start_by_grpc(

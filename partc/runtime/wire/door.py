@@ -16,7 +16,7 @@ from partc.runtime.transport import GivingUp
 from partc.runtime.wire import frames
 from partc.runtime.wire.security import server_context
 
-Answer = Callable[[memoryview, GivingUp], bytes]
+Answer = Callable[[memoryview, GivingUp], tuple[bytes, bool]]
 
 MAX_CONNECTIONS = 512
 """Lines and connections of gRPC, which have a thread or two each; more are refused at once."""
@@ -36,7 +36,7 @@ class Door:
     Args:
         listen: ``HOST:PORT``; port 0 takes a free one.
         inner: where gRPC listens on this machine, with the same credentials.
-        answer: makes the answer to a message; raises nothing.
+        answer: makes the answer to a message, and says whether it is a good one; raises nothing.
         credentials: by which callers and this host know each other.
 
     Attributes:
@@ -140,16 +140,19 @@ class Door:
         line.sendall(frames.WELCOME)
         line.settimeout(None)
         with self._watch.over(line) as caller:
+            reader = frames.Reader(line)
             while True:
                 try:
-                    message = frames.read_message(line, self._max_message_bytes)
+                    message, is_quiet = reader.message(self._max_message_bytes)
                 except frames.FrameError as error:
                     self._refuse(line, error)
                     return
-                answer = self._answer(memoryview(message), caller.waits())
+                answer, is_good = self._answer(memoryview(message), caller.waits())
                 caller.has_answer()
                 del message
-                frames.write_message(line, answer)
+                if is_quiet and is_good:
+                    continue
+                frames.write_message(line, answer, is_quiet=is_quiet)
 
     def _refuse(self, line: socket.socket, error: frames.FrameError) -> None:
         """Say what is wrong, and read on for a while, or the caller would not see it."""

@@ -3,6 +3,9 @@
 A line is a TCP connection of two partc hosts that carries one request at a time, as a
 ModelInferRequest in one direction and a ModelStreamInferResponse in the other. gRPC passes a
 message through half a dozen threads of Python on its way; a line passes it through two.
+
+A *quiet* message, told by the highest bit of its length, is answered only if it is refused, and
+quietly. Who sends one does not wait, and passes over what is said to it.
 """
 
 from __future__ import annotations
@@ -22,6 +25,7 @@ Buffer = bytes | bytearray
 
 LONGEST_TOKEN_BYTES = 4096
 _SHORT_BYTES = 64 << 10
+_QUIET = 1 << 31
 _LENGTH = struct.Struct("!I")
 _TOKEN_LENGTH = struct.Struct("!H")
 _SCRATCH_BYTES = 64 << 10
@@ -81,14 +85,16 @@ def is_greeted(connection: socket.socket, token: str | None) -> bool:
     return token is None or hmac.compare_digest(bytes(shown), token.encode())
 
 
-def header(message: Buffer) -> bytes:
+def header(message: Buffer, is_quiet: bool = False) -> bytes:
     """What stands before a message."""
-    return _LENGTH.pack(len(message))
+    return _LENGTH.pack(len(message) | (_QUIET if is_quiet else 0))
 
 
-def write_message(connection: socket.socket, message: Buffer, gone: int = 0) -> None:
+def write_message(
+    connection: socket.socket, message: Buffer, gone: int = 0, is_quiet: bool = False
+) -> None:
     """Send a message with its header, less the bytes of both that are ``gone`` already."""
-    head = header(message)
+    head = header(message, is_quiet)
     if gone == 0 and len(message) <= _SHORT_BYTES:
         connection.sendall(head + message)
         return
@@ -97,28 +103,60 @@ def write_message(connection: socket.socket, message: Buffer, gone: int = 0) -> 
     connection.sendall(memoryview(message)[max(0, gone - len(head)) :])
 
 
-def read_message(connection: socket.socket, max_bytes: int) -> bytearray:
-    """The next message; nothing follows it before it is answered.
+class Reader:
+    """Reads the messages of one connection, several of which may arrive at once."""
 
-    Raises:
-        LineClosedError: the connection ended.
-        FrameError: the message is larger than ``max_bytes``, or another follows it.
-    """
-    scratch = bytearray(_SCRATCH_BYTES)
-    view, got = memoryview(scratch), 0
-    while got < _LENGTH.size:
-        got += _received(connection, view[got:])
-    (length,) = _LENGTH.unpack_from(scratch)
-    if length > max_bytes:
-        raise FrameError(f"a message of {length} bytes; at most {max_bytes} are taken", length)
-    begun = got - _LENGTH.size
-    if begun > length:
+    def __init__(self, connection: socket.socket) -> None:
+        self._connection = connection
+        self._scratch = bytearray(_SCRATCH_BYTES)
+        self._begin = self._end = 0
+
+    def message(self, max_bytes: int) -> tuple[bytearray, bool]:
+        """The next message, and whether it is quiet.
+
+        Raises:
+            LineClosedError: the connection ended.
+            FrameError: the message is larger than ``max_bytes``.
+        """
+        view = memoryview(self._scratch)
+        if self._begin == self._end:
+            self._begin = self._end = 0
+        while self._end - self._begin < _LENGTH.size:
+            if len(view) - self._begin < _LENGTH.size:
+                self._move_to_front()
+            self._end += _received(self._connection, view[self._end :])
+        (said,) = _LENGTH.unpack_from(self._scratch, self._begin)
+        self._begin += _LENGTH.size
+        length = said & ~_QUIET
+        if length > max_bytes:
+            reason = f"a message of {length} bytes; at most {max_bytes} are taken"
+            raise FrameError(reason, length)
+        here = min(length, self._end - self._begin)
+        message = bytearray(length)
+        message[:here] = view[self._begin : self._begin + here]
+        self._begin += here
+        rest = memoryview(message)
+        while here < length:
+            here += _received(self._connection, rest[here:])
+        return message, bool(said & _QUIET)
+
+    @property
+    def has_more(self) -> bool:
+        """Whether more has arrived than was asked for."""
+        return self._begin < self._end
+
+    def _move_to_front(self) -> None:
+        left = self._end - self._begin
+        self._scratch[:left] = self._scratch[self._begin : self._end]
+        self._begin, self._end = 0, left
+
+
+def read_message(connection: socket.socket, max_bytes: int) -> bytearray:
+    """The one message that comes now; raises as `Reader.message`."""
+    reader = Reader(connection)
+    message, _ = reader.message(max_bytes)
+    if reader.has_more:
         raise FrameError("it sent more than one message at once")
-    message = bytearray(length)
-    message[:begun] = view[_LENGTH.size : got]
-    rest = memoryview(message)
-    while begun < length:
-        begun += _received(connection, rest[begun:])
     return message
 
 

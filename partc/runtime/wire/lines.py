@@ -41,13 +41,15 @@ class Sent:
     """A message under way. One of both functions is called once, in a line's thread.
 
     Attributes:
+        is_quiet: it is answered, with nothing, as soon as it is on its way.
         failed: with a `CallFailedError`, or a `NoLinesError` if nothing was sent yet.
     """
 
     message: bytes
     time_left_s: float
-    answered: Callable[[bytearray], None]
+    answered: Callable[[bytearray | None], None]
     failed: Callable[[CallFailedError | NoLinesError], None]
+    is_quiet: bool = False
 
 
 class Lines:
@@ -178,10 +180,14 @@ class _Line:
         """
         gone = 0
         if self._connection is not None and not isinstance(self._connection, ssl.SSLSocket):
+            head = frames.header(sent.message, sent.is_quiet)
             # What fails here fails again in the thread, which then says so.
             with contextlib.suppress(OSError):
-                parts = [frames.header(sent.message), sent.message]
-                gone = self._connection.sendmsg(parts, [], socket.MSG_DONTWAIT)
+                gone = self._connection.sendmsg([head, sent.message], [], socket.MSG_DONTWAIT)
+            if sent.is_quiet and gone == len(head) + len(sent.message):
+                self._lines.has_finished(self)
+                sent.answered(None)
+                return
         self._outbox.put((sent, gone, sent.time_left_s))
 
     def is_whole(self) -> bool:
@@ -216,7 +222,7 @@ class _Line:
                     sent.failed(self._failure(error))
                 return
             self._lines.has_finished(self)
-            if sent is not None and answer is not None:
+            if sent is not None:
                 sent.answered(answer)
         self._hang_up()
 
@@ -229,14 +235,21 @@ class _Line:
             if self._is_closed:
                 raise frames.LineClosedError("the caller hung up")
 
-    def _exchange(self, sent: Sent, gone: int) -> bytearray:
+    def _exchange(self, sent: Sent, gone: int) -> bytearray | None:
         assert self._connection is not None
         try:
-            frames.write_message(self._connection, sent.message, gone)
+            frames.write_message(self._connection, sent.message, gone, sent.is_quiet)
+            if sent.is_quiet:
+                return None
         except OSError:
             # It may have hung up on a message that it refuses, and have said so.
             self._connection.settimeout(_LAST_WORD_S)
-        return frames.read_message(self._connection, self._lines.max_message_bytes)
+        reader, is_quiet = frames.Reader(self._connection), True
+        while is_quiet:  # the refusal of something that nobody waits for any more
+            answer, is_quiet = reader.message(self._lines.max_message_bytes)
+        if reader.has_more:
+            raise frames.FrameError("it sent more than one message at once")
+        return answer
 
     def _hang_up(self) -> None:
         with self._lock:

@@ -91,12 +91,14 @@ class InferenceService:
             kind, sentence = explain(error)
             context.abort(status_of(kind), sentence)
 
-    def answer(self, message: bytes | memoryview, giving_up: GivingUp) -> bytes:
-        """The ModelStreamInferResponse to a ModelInferRequest, which may say what went wrong."""
+    def answer(self, message: bytes | memoryview, giving_up: GivingUp) -> tuple[bytes, bool]:
+        """The ModelStreamInferResponse to a ModelInferRequest, and whether all went well."""
         try:
-            return encode_stream_answer(self._answer(message, giving_up), self._models.pace)
+            found = self._answer(message, giving_up)
+            return encode_stream_answer(found, self._models.pace), True
         except Exception as error:
-            return encode_stream_failure(request_label(message), *explain(error), blamed(error))
+            label = request_label(message)
+            return encode_stream_failure(label, *explain(error), blamed(error)), False
 
     def _infer(self, message: bytes, context: Any) -> bytes | None:
         try:
@@ -114,7 +116,7 @@ class InferenceService:
     def _infer_stream(self, messages: Iterator[bytes], context: Any) -> Iterator[bytes]:
         caller = _Caller(context)
         for message in messages:
-            yield self.answer(message, caller.waits())
+            yield self.answer(message, caller.waits())[0]
 
 
 class _Caller:
