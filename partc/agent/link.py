@@ -107,7 +107,8 @@ def theil_sen(points: Sequence[tuple[int, float]]) -> Fit:
 
 def way_from(fit: Fit, handling_s_per_byte: float, largest_bytes: int, samples: int) -> Way:
     """One direction, from the line through its messages' times."""
-    s_per_byte = max(fit.s_per_byte, 1e-15)
+    # Where larger messages took no longer, all that the largest one took bounds what a byte takes.
+    s_per_byte = fit.s_per_byte or max(fit.at_zero_s / largest_bytes, 8e-15)
     link_s_per_byte = fit.s_per_byte - handling_s_per_byte
     # Below that, the difference of two measured numbers is mostly their errors.
     is_known = link_s_per_byte > max(0.1, fit.spread) * s_per_byte

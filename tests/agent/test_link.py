@@ -92,7 +92,9 @@ def test_jitter_is_no_more_than_the_largest_step(samples: list[float]) -> None:
 def test_times_without_a_slope_are_no_error() -> None:
     fit = theil_sen([(1000, 0.2), (2000, 0.1), (3000, 0.1)])
     assert fit.s_per_byte == 0.0
-    assert way_from(fit, 0.0, 3000, 3).mbit_s is None
+    way = way_from(fit, 0.0, 3000, 3)
+    assert way.mbit_s is None
+    assert way.at_least_mbit_s == pytest.approx(3000 * 8e-6 / fit.at_zero_s)
 
 
 @pytest.fixture(scope="module")
