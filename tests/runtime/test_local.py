@@ -304,7 +304,7 @@ def test_all_processes_end_with_their_parent(number: signal.Signals, tmp_path: P
         pids = [int(pid) for pid in parent.stdout.readline().split()]
         assert len(pids) == 4
         parent.send_signal(number)
-        parent.wait(10)
+        parent.wait(60)
         wait_until_gone(pids)
     finally:
         parent.kill()

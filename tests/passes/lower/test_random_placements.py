@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import networkx as nx
 import pytest
-from hypothesis import HealthCheck, Phase, given, settings
+from hypothesis import HealthCheck, Phase, given, reject, settings
 from hypothesis import strategies as st
+from onnxruntime.capi.onnxruntime_pybind11_state import Fail
 
 from partc.ir.program import Program
 from partc.ir.topology import Topology
@@ -62,7 +63,13 @@ def test_segments_of_larger_models_give_the_whole_answer(
 
 
 def check(topology: Topology, example: RandomModel, seed: int) -> None:
-    whole = run_whole(example.model, example.feeds)
+    try:
+        whole = run_whole(example.model, example.feeds)
+    except Fail as error:
+        # ONNX Runtime 1.32 loses a tensor that a branch of If captures when the node that made it
+        # was fused with a MatMul; where the whole model has no answer there is none to compare.
+        assert "Missing Input" in str(error)
+        reject()
     program = ingested(example.model, topology, sample=example.feeds)
     cut = split(program, topology, random_placement(program, topology, seed))
     assert_no_segment_waits_in_a_circle(cut)
