@@ -86,15 +86,17 @@ def loopback(seconds: float) -> list[dict[str, float | str]]:
             bundle = Bundle.open(write_bundle(Path(folder), drawing(size_bytes)))
             with LocalDeployment(bundle, emulate_links=False) as local:
                 samples = overheads_ms(local.deployment, size_bytes, seconds)
-                rows.append(_row("stream", size_bytes, samples))
-                transport = GrpcTransport(
-                    local.addresses,
-                    max_message_bytes=message_limit_bytes(bundle.manifest),
-                    prefer_stream=False,
-                )
-                with open_bundle(bundle, transport=transport) as deployment:
-                    samples = overheads_ms(deployment, size_bytes, seconds)
-                rows.append(_row("unary", size_bytes, samples))
+                rows.append(_row("line", size_bytes, samples))
+                for kind, has_stream in (("stream", True), ("unary", False)):
+                    transport = GrpcTransport(
+                        local.addresses,
+                        max_message_bytes=message_limit_bytes(bundle.manifest),
+                        prefer_lines=False,
+                        prefer_stream=has_stream,
+                    )
+                    with open_bundle(bundle, transport=transport) as deployment:
+                        samples = overheads_ms(deployment, size_bytes, seconds)
+                    rows.append(_row(kind, size_bytes, samples))
     return rows
 
 
