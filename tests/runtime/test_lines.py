@@ -180,7 +180,7 @@ def test_messages_that_arrive_together_are_told_apart(
         sender = threading.Thread(target=send)
         sender.start()
         reader = frames.Reader(far)
-        assert [reader.message(1 << 20) for _ in messages] == messages
+        assert [(bytes(m), q) for m, q in (reader.message(1 << 20) for _ in messages)] == messages
         assert not reader.has_more
         sender.join()
 
@@ -210,6 +210,16 @@ def test_a_message_that_is_too_large_is_refused_in_a_sentence(line: socket.socke
     with pytest.raises(CallFailedError, match=f"at most {LIMIT} are taken") as caught:
         decode_stream_answer(memoryview(frames.read_message(line, LIMIT)))
     assert caught.value.kind is FailureKind.BUSY
+
+
+def test_a_message_that_no_line_carries(
+    bundle: Path, server: HostServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(frames, "LARGEST_MESSAGE_BYTES", 100)
+    transport = GrpcTransport({"server": server.address}, max_message_bytes=LIMIT)
+    with pytest.raises(CallFailedError, match="larger than a line carries"):
+        transport.start("server", request("c1", bundle)).future.result(20)
+    transport.close()
 
 
 def test_a_caller_hears_that_its_message_is_too_large(bundle: Path) -> None:

@@ -25,6 +25,10 @@ Buffer = bytes | bytearray
 
 LONGEST_TOKEN_BYTES = 4096
 _SHORT_BYTES = 64 << 10
+_TAKEN_ON_TRUST_BYTES = 4 << 20
+"""What four bytes may claim before anything has come."""
+
+LARGEST_MESSAGE_BYTES = (1 << 31) - 1
 _QUIET = 1 << 31
 _LENGTH = struct.Struct("!I")
 _TOKEN_LENGTH = struct.Struct("!H")
@@ -132,13 +136,17 @@ class Reader:
             reason = f"a message of {length} bytes; at most {max_bytes} are taken"
             raise FrameError(reason, length)
         here = min(length, self._end - self._begin)
-        message = bytearray(length)
+        message = bytearray(min(length, _TAKEN_ON_TRUST_BYTES))
         message[:here] = view[self._begin : self._begin + here]
         self._begin += here
-        rest = memoryview(message)
-        while here < length:
-            here += _received(self._connection, rest[here:])
-        return message, bool(said & _QUIET)
+        while True:
+            with memoryview(message) as rest:
+                while here < len(rest):
+                    here += _received(self._connection, rest[here:])
+            if here == length:
+                return message, bool(said & _QUIET)
+            # As much again as has really come.
+            message.extend(bytes(min(here, length - here)))
 
     @property
     def has_more(self) -> bool:

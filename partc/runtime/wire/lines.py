@@ -74,6 +74,10 @@ class Lines:
 
     def start(self, sent: Sent) -> Callable[[], None]:
         """Send a message without waiting; what is returned hangs up."""
+        if len(sent.message) > frames.LARGEST_MESSAGE_BYTES:
+            reason = f"a message of {len(sent.message)} bytes is larger than a line carries"
+            sent.failed(CallFailedError(FailureKind.BUSY, reason))
+            return lambda: None
         line = self._free_line() or _Line(self)
         line.send(sent)
         return line.close
