@@ -18,14 +18,14 @@ import onnx
 from onnx import TensorProto, helper
 
 from partc.ir.cost import Cost
-from partc.ir.plan import Certificate, Plan
 from partc.ir.program import Program
 from partc.ir.topology import Topology
 from partc.measure.keys import CostKey
 from partc.measure.statistics import summarise
 from partc.measure.stopping import StoppingRule
 from partc.measure.store import CostStore
-from partc.passes.contract import Context, Progress, no_progress
+from partc.passes.contract import Progress, no_progress
+from partc.probe_bundle import write_probe
 from partc.targets.registry import load_backend
 
 if TYPE_CHECKING:
@@ -99,9 +99,6 @@ def _beyond_segments_s(answer: Answer) -> float:
 
 def _probe_bundle(output: Path, rounds: int) -> Path:
     """Two servers that multiply what the other has made, ``rounds`` times, and a device."""
-    from partc.passes.emit.emit_bundle import emit_bundle
-    from partc.pipeline import Pipeline
-
     hosts = (_CAMERA, _LEFT, _RIGHT)
     pairs = ((_CAMERA, _LEFT), (_CAMERA, _RIGHT), (_LEFT, _RIGHT))
     topology = Topology.parse(
@@ -110,23 +107,7 @@ def _probe_bundle(output: Path, rounds: int) -> Path:
             "links": [{"between": list(pair), "bandwidth_mbit_s": 1e6} for pair in pairs],
         }
     )
-    text = "infer-shapes,group-blocks{fused=false}"
-    context = Context(topology)
-    program = Pipeline.parse(text).run(_probe_program(rounds), topology, context=context)
-    plan = Plan(
-        placement={op.name: _host_of(op.name) for op in program.placed_ops},
-        transfers=(),
-        strategies=(),
-        certificate=Certificate("latency", 0.0, 0.0, 0.0, "feasible", "given", 0.0),
-        verdict=None,
-        sweep=(),
-        problem={},
-    )
-    program = Pipeline.parse("split,verify").run(
-        replace(program, plan=plan), topology, context=context
-    )
-    emit_bundle(program, topology, text, output)
-    return output
+    return write_probe(_probe_program(rounds), topology, _host_of, output)
 
 
 def _host_of(op: str) -> str:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import tempfile
 import time
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -12,14 +11,14 @@ import onnx
 from onnx import TensorProto, helper
 
 from partc.ir.cost import Cost, MessageCost
-from partc.ir.plan import Certificate, Plan
 from partc.ir.program import Program
 from partc.ir.topology import Topology
 from partc.measure.keys import CostKey
 from partc.measure.statistics import now, summarise
 from partc.measure.stopping import StoppingRule
 from partc.measure.store import CostStore
-from partc.passes.contract import Context, Progress, no_progress
+from partc.passes.contract import Progress, no_progress
+from partc.probe_bundle import write_probe
 from partc.targets.registry import load_backend
 
 _SMALL_ELEMENTS, _LARGE_ELEMENTS = 256, 1 << 18
@@ -109,32 +108,15 @@ def _overheads(progress: Progress) -> tuple[Cost, Cost]:
 
 def _probe_bundle(output: Path) -> Path:
     """A device that sends a vector of any length, and a server that answers with one element."""
-    from partc.passes.emit.emit_bundle import emit_bundle
-    from partc.pipeline import Pipeline
-
     topology = Topology.parse(
         {
             "hosts": {"device": {}, "server": {}},
             "links": [{"between": ["device", "server"], "bandwidth_mbit_s": 1e6}],
         }
     )
-    text = "infer-shapes,group-blocks{fused=false}"
-    context = Context(topology)
-    program = Pipeline.parse(text).run(_probe_program(), topology, context=context)
-    plan = Plan(
-        placement={"send": "device", "answer": "server"},
-        transfers=(),
-        strategies=(),
-        certificate=Certificate("latency", 0.0, 0.0, 0.0, "feasible", "given", 0.0),
-        verdict=None,
-        sweep=(),
-        problem={},
+    return write_probe(
+        _probe_program(), topology, {"send": "device", "answer": "server"}.__getitem__, output
     )
-    program = Pipeline.parse("split,verify").run(
-        replace(program, plan=plan), topology, context=context
-    )
-    emit_bundle(program, topology, text, output)
-    return output
 
 
 def _probe_program() -> Program:
