@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Protocol, runtime_checkable
 
 from partc.ir.engine import EngineRecipe, Flavour, Gpu
+from partc.ir.engine_folder import timing_cache
 from partc.targets.protocol import Runner
 from partc.targets.registry import backend_names, load_backend
 
@@ -134,7 +135,20 @@ class LocalBuilder:
         progress: Progress | None = None,
     ) -> None:
         """Build a segment for ``gpu``."""
-        self.backend.build(source.files[0], recipe, gpu, output, progress=progress)
+        # Where no GPU is timed there is nothing to keep.
+        cache = None if self.backend.capabilities else timings_of(gpu)
+        self.backend.build(
+            source.files[0], recipe, gpu, output, timing_cache=cache, progress=progress
+        )
+
+
+def timings_of(gpu: Gpu) -> Path | None:
+    """Where builds on this machine keep what they timed; None where nothing can be kept, which
+    makes them slower and nothing else."""
+    try:
+        return timing_cache(gpu)
+    except OSError:
+        return None
 
 
 def engine_backend(name: str) -> EngineBackend | None:

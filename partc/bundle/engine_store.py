@@ -13,31 +13,26 @@ import os
 import shutil
 import uuid
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
-from platformdirs import user_cache_path
 from pydantic import ValidationError
 
 from partc.bundle.engines import Candidate
 from partc.errors import BundleError
 from partc.ir.engine import EngineEntry, EngineFile, Gpu
+from partc.ir.engine_folder import engine_folder, timing_cache
 
 _ENGINE, _DESCRIPTION = "engine", "engine.json"
 _UNFINISHED = ".unfinished-"
 _CHUNK_BYTES = 1 << 20
 
 
-def default_store() -> Path:
-    """``$PARTC_ENGINES``, or a folder in the user's cache."""
-    given = os.environ.get("PARTC_ENGINES")
-    return Path(given) if given else user_cache_path("partc") / "engines"
-
-
 class EngineStore:
     """Engines by key. An engine is there whole or not at all, whatever ends a build."""
 
     def __init__(self, root: Path | None = None) -> None:
-        self.root = root or default_store()
+        self.root = root or engine_folder()
 
     def find(self, entry: EngineEntry) -> list[Candidate]:
         """All engines of a segment and recipe, each checked; those with the newest version first.
@@ -100,14 +95,10 @@ class EngineStore:
         Raises:
             BundleError: the folder cannot be written.
         """
-        words = (gpu.flavour, gpu.version, gpu.compute_capability, gpu.platform, gpu.name)
-        name = hashlib.sha256("|".join(words).encode()).hexdigest()[:32]
-        folder = self.root / "timings"
         try:
-            folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+            return timing_cache(gpu, self.root)
         except OSError as error:
             raise self._explain(error) from error
-        return folder / f"{name}.cache"
 
     def _of_recipe(self, entry: EngineEntry) -> Path:
         words = f"{entry.segment_sha256}|{entry.recipe.sha256}"

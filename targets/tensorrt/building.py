@@ -10,6 +10,7 @@ from partc.errors import TargetError, UnbuildableError
 from partc.ir.engine import EngineRecipe
 from partc.targets.tensorrt.flavour import Library
 from partc.targets.tensorrt.log import make_logger, sentence
+from partc.targets.tensorrt.timings import use_timings
 
 Progress = Callable[[str, float | None], None]
 
@@ -55,7 +56,7 @@ def build_engine(
     if any(-1 in network.get_input(i).shape for i in range(network.num_inputs)):
         config.add_optimization_profile(_profile(library, builder, network, recipe))
     if library.flavour == "tensorrt":
-        config.set_timing_cache(config.create_timing_cache(timing_cache), ignore_mismatch=False)
+        use_timings(config, timing_cache)
     if progress is not None:
         config.progress_monitor = _monitor(trt, progress)
     plan = builder.build_serialized_network(network, config)

@@ -20,7 +20,7 @@ class Machine:
     """What was found.
 
     Attributes:
-        version: of the library, or empty where it is not installed.
+        version: of the library, or empty where none is installed that can be used.
         gpu: where engines can run; None where they cannot.
         reason: why they cannot, and what to do.
     """
@@ -47,6 +47,8 @@ def machine_from(library: Library, found: dict[str, Any]) -> Machine:
     version, platform, gpu = found["library"], found["platform"], found["gpu"]
     if version is None:
         return Machine("", platform, None, found["reason"])
+    if why := library.why_too_old(version):
+        return Machine("", platform, None, why)
     if gpu is None:
         return Machine(
             version,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import re
 from dataclasses import dataclass
 from typing import Any
 
@@ -21,6 +22,7 @@ class Library:
         title: for people.
         install: what to do where the module is missing.
         capabilities: compute capabilities that it can build for without such a GPU.
+        oldest: version that partc can use; empty where any will do.
     """
 
     flavour: Flavour
@@ -29,6 +31,20 @@ class Library:
     title: str
     install: str
     capabilities: tuple[str, ...] = ()
+    oldest: tuple[int, ...] = ()
+
+    def why_too_old(self, version: str) -> str:
+        """Why an installed version cannot be used; empty if it can."""
+        numbers = tuple(int(part) for part in re.findall(r"\d+", version))
+        if numbers >= self.oldest:
+            return ""
+        oldest = ".".join(map(str, self.oldest))
+        return (
+            f"{self.title} {version} is installed, and partc needs {oldest} or later; install a "
+            "newer one (on a Jetson it comes with JetPack 6.1 or later, which Nano, TX2 and Xavier "
+            "never get), or let the host run its segments by another target, such as "
+            "onnxruntime-cpu"
+        )
 
     def load(self) -> Any:
         """Import it. Call this in a worker process alone, or where a GPU was found: some builds
@@ -52,7 +68,9 @@ TENSORRT = Library(
     module="tensorrt",
     title="TensorRT",
     install="install it with JetPack on a Jetson, else from developer.nvidia.com/tensorrt or with "
-    "pip install tensorrt (version 10.3 or later), on the machine with the GPU",
+    "pip install tensorrt (version 10.3 or later), on the machine with the GPU; JetPack 6 has it "
+    "for Python 3.10 and partc needs 3.11 or later, so a Jetson needs bindings built for that",
+    oldest=(10, 3),
 )
 
 TENSORRT_RTX = Library(

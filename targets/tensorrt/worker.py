@@ -19,6 +19,7 @@ from typing import Any
 from partc.errors import PartcError, UnbuildableError
 from partc.ir.engine import EngineRecipe
 from partc.targets.tensorrt.flavour import LIBRARIES, Library
+from partc.targets.tensorrt.timings import keep_timings, read_timings
 
 _RESTARTED = "PARTC_WORKER_RESTARTED"
 _QUERY, _NO_RANDOM_ADDRESSES = 0xFFFFFFFF, 0x0040000
@@ -37,6 +38,8 @@ def probe(library: Library, job: dict[str, Any]) -> dict[str, Any]:
         found["library"] = str(trt.__version__)
     except PartcError as error:
         return {**found, "reason": str(error)}
+    if why := library.why_too_old(found["library"]):
+        return {**found, "reason": why}  # much of what follows is not in it
     try:
         cuda = Cuda()
     except PartcError as error:
@@ -75,16 +78,14 @@ def build(library: Library, job: dict[str, Any], say: Say) -> dict[str, Any]:
         Path(job["model"]),
         EngineRecipe.model_validate(job["recipe"]),
         capability=job["capability"],
-        timing_cache=cache.read_bytes() if cache is not None and cache.exists() else b"",
+        timing_cache=read_timings(cache),
         detailed=job["detailed"],
         # Where no GPU is timed a build takes seconds, and telling of it would change its threads.
         progress=None if library.capabilities else tell,
     )
     with os.fdopen(job["output"], "wb") as file:
         file.write(engine)
-    if cache is not None and timings:
-        cache.with_suffix(".new").write_bytes(timings)
-        cache.with_suffix(".new").replace(cache)
+    keep_timings(cache, timings)
     return {"size_bytes": len(engine)}
 
 
