@@ -35,10 +35,29 @@ CLASS_OF = {
     "_runtime": "Runtime",
 }
 FILES = {
-    "building.py": ("builder", "network", "parser", "config", "profile", "tensor"),
+    "building.py": ("builder", "network", "parser", "config", "profile", "tensor", "cache"),
     "parsing.py": ("builder", "parser", "error"),
     "runner.py": ("loaded", "_engine", "_context", "_runtime", "inspector"),
+    "timings.py": ("config", "cache"),
 }
+# What a call gives, where the code goes on with it and gives it no name.
+GIVES = {
+    ("trt", "Builder"): "Builder",
+    ("trt", "Runtime"): "Runtime",
+    ("trt", "OnnxParser"): "OnnxParser",
+    ("Builder", "create_network"): "INetworkDefinition",
+    ("Builder", "create_builder_config"): "IBuilderConfig",
+    ("Builder", "create_optimization_profile"): "IOptimizationProfile",
+    ("Runtime", "deserialize_cuda_engine"): "ICudaEngine",
+    ("ICudaEngine", "create_execution_context"): "IExecutionContext",
+    ("ICudaEngine", "create_engine_inspector"): "EngineInspector",
+    ("IBuilderConfig", "create_timing_cache"): "ITimingCache",
+    ("IBuilderConfig", "get_timing_cache"): "ITimingCache",
+    ("INetworkDefinition", "get_input"): "ITensor",
+    ("INetworkDefinition", "get_output"): "ITensor",
+    ("OnnxParser", "get_error"): "ParserError",
+}
+OF_RTX_CLASSES = {"ComputeCapability"}
 OF_RTX_ALONE = {
     ("trt", "ComputeCapability"),
     ("IBuilderConfig", "num_compute_capabilities"),
@@ -52,15 +71,29 @@ def uses() -> Iterator[tuple[str, str, str]]:
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
             if not isinstance(node, ast.Attribute):
                 continue
-            owner = node.value
-            if _is_module(owner):
-                yield path.name, "trt", node.attr
-            elif isinstance(owner, ast.Attribute) and _is_module(owner.value):
-                yield path.name, owner.attr, node.attr
-            elif isinstance(owner, ast.Name | ast.Attribute):
-                name = owner.id if isinstance(owner, ast.Name) else owner.attr
-                if name in FILES.get(path.name, ()):
-                    yield path.name, CLASS_OF[name], node.attr
+            owner = _class_of(node.value, path.name)
+            if owner is not None:
+                yield path.name, owner, node.attr
+
+
+def _class_of(node: ast.expr, file: str) -> str | None:
+    """What of TensorRT an expression is: its module, an enumeration or an object of a class."""
+    if _is_module(node):
+        return "trt"
+    if isinstance(node, ast.Call):
+        if not isinstance(node.func, ast.Attribute):
+            return None
+        owner = _class_of(node.func.value, file)
+        return None if owner is None else GIVES.get((owner, node.func.attr))
+    if isinstance(node, ast.Attribute) and _is_module(node.value):
+        return node.attr
+    if isinstance(node, ast.Attribute) and node.attr == "Severity":
+        return node.attr
+    if isinstance(node, ast.Name | ast.Attribute):
+        name = node.id if isinstance(node, ast.Name) else node.attr
+        if name in FILES.get(file, ()):
+            return CLASS_OF[name]
+    return None
 
 
 def _is_module(node: ast.expr) -> bool:
@@ -84,6 +117,20 @@ def test_the_code_is_read() -> None:
     assert ("building.py", "Builder", "build_serialized_network") in found
     assert ("runner.py", "IExecutionContext", "execute_async_v3") in found
     assert ("building.py", "BuilderFlag", "TF32") in found
+
+
+def test_names_on_what_a_call_gives_are_read() -> None:
+    found = set(uses())
+    assert ("building.py", "ParserError", "desc") in found
+    assert ("building.py", "ITensor", "shape") in found
+    assert ("worker.py", "Runtime", "num_DLA_cores") in found
+    assert ("log.py", "Severity", "INTERNAL_ERROR") in found
+    assert ("timings.py", "IBuilderConfig", "create_timing_cache") in found
+    assert {owner for _, owner, _ in found} <= {
+        "trt",
+        *API[VERSIONS[0]]["classes"],
+        *OF_RTX_CLASSES,
+    }
 
 
 @pytest.mark.parametrize("version", VERSIONS)
