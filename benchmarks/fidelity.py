@@ -213,6 +213,7 @@ def main() -> None:
     parser.add_argument("--bandwidths", type=float, nargs="*", default=list(BANDWIDTHS_MBIT_S))
     parser.add_argument("--refine-budget", type=float, default=6.0)
     parser.add_argument("--json", action="store_true")
+    parser.add_argument("--save", type=Path, help="a file for every plan's row, as --json prints")
     given = parser.parse_args()
     rows: list[Measured] = []
     with tempfile.TemporaryDirectory() as folder:
@@ -226,6 +227,7 @@ def main() -> None:
         for name in given.models:
             mine = Study(name, given, store).rows()
             rows += mine
+            _save(rows, given.save)
             if given.json:
                 continue
             for bandwidth in given.bandwidths:
@@ -237,6 +239,11 @@ def main() -> None:
         print(json.dumps([vars(row) for row in rows], indent=1))
     elif len(given.models) > 1:
         _print_row("every model", "all", rows, regret=max(_by_model(rows)))
+
+
+def _save(rows: list[Measured], file: Path | None) -> None:
+    if file is not None:
+        file.write_text(json.dumps([vars(row) for row in rows], indent=1))
 
 
 def _by_model(rows: list[Measured]) -> list[float]:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import tempfile
 import time
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -25,7 +27,7 @@ _SMALL_ELEMENTS, _LARGE_ELEMENTS = 256, 1 << 18
 _WARMUP_REQUESTS = 5
 _RULE = StoppingRule(precision=0.05, repeats=40, budget_s=4.0)
 _PAUSE_S = 0.05  # single requests find caches cold, as those of a deployment do
-_KINDS = ("line-message-fixed", "line-message-per-byte")
+_KINDS = ("line-message-fixed", "line-message-per-byte", "request-fixed")
 
 
 def measured_message_cost(
@@ -34,25 +36,32 @@ def measured_message_cost(
     """The fixed and per-byte cost of one message, from the store or by measuring it now.
 
     Two processes on this machine exchange tensors of two sizes over loopback; what a request
-    takes beyond its segments is two messages. Slope and intercept are taken from both sizes.
+    takes beyond its segments is two messages, and what a request takes that stays in one process.
+    Slope and intercept are taken from both sizes.
     """
     fingerprint = load_backend("onnxruntime").detect().fingerprint
     keys = [str(CostKey(kind, fingerprint=fingerprint)) for kind in _KINDS]
     if store is not None:
         found = store.find(keys)
         if len(found) == len(keys):
-            fixed, per_byte = (found[key].median_s for key in keys)
-            return MessageCost(fixed, per_byte, "measured")
+            return _message_cost([found[key] for key in keys])
     progress("measuring messages", None)
-    small, large = _overheads(progress)
-    costs = _costs(small, large, fingerprint)
+    costs = _costs(*_overheads(progress), fingerprint)
     if store is not None:
         store.add(dict(zip(keys, costs, strict=True)))
-    return MessageCost(costs[0].median_s, costs[1].median_s, "measured")
+    return _message_cost(costs)
 
 
-def _costs(small: Cost, large: Cost, fingerprint: str) -> tuple[Cost, Cost]:
-    """Intercept and slope of what messages of two sizes cost; their errors add up."""
+def _message_cost(costs: Sequence[Cost]) -> MessageCost:
+    fixed, per_byte, request = (cost.median_s for cost in costs)
+    return MessageCost(fixed, per_byte, "measured", request_fixed_s=request)
+
+
+def _costs(small: Cost, large: Cost, alone: Cost, fingerprint: str) -> tuple[Cost, Cost, Cost]:
+    """Intercept and slope of what messages of two sizes cost, and of a request without any.
+
+    Errors add up.
+    """
     small_bytes, extra_bytes = _SMALL_ELEMENTS * 4, (_LARGE_ELEMENTS - _SMALL_ELEMENTS) * 4
 
     def cost(median_s: float, of_small: float, of_large: float) -> Cost:
@@ -71,43 +80,62 @@ def _costs(small: Cost, large: Cost, fingerprint: str) -> tuple[Cost, Cost]:
         (large.median_s - small.median_s) / extra_bytes, 1 / extra_bytes, 1 / extra_bytes
     )
     share = small_bytes / extra_bytes
-    fixed_s = (small.median_s - per_byte.median_s * small_bytes) / 2
-    return cost(fixed_s, (1 + share) / 2, share / 2), per_byte
+    request_s = alone.median_s
+    fixed_s = (small.median_s - per_byte.median_s * small_bytes - request_s) / 2
+    fixed = cost(fixed_s, (1 + share) / 2, share / 2)
+    fixed = replace(
+        fixed,
+        spread_s=fixed.spread_s + alone.spread_s / 2,
+        interval_s=fixed.interval_s + alone.interval_s / 2,
+        settled=fixed.settled and alone.settled,
+    )
+    return fixed, per_byte, replace(alone, fingerprint=fingerprint)
 
 
-def _overheads(progress: Progress) -> tuple[Cost, Cost]:
-    """What a request takes beyond its segments, with a small and with a large tensor in turn."""
+def _overheads(progress: Progress) -> tuple[Cost, Cost, Cost]:
+    """What a request takes beyond its segments: with a small tensor, a large one, and none sent.
+
+    They take turns.
+    """
     from partc.runtime.local import LocalDeployment
 
-    sizes = (_SMALL_ELEMENTS, _LARGE_ELEMENTS)
-    samples: dict[int, list[float]] = {elements: [] for elements in sizes}
     with tempfile.TemporaryDirectory(prefix="partc-") as folder:
-        bundle = _probe_bundle(Path(folder) / "probe")
-        with LocalDeployment(bundle, emulate_links=False) as local:
-            feeds = {elements: {"x": np.zeros(elements, np.float32)} for elements in sizes}
+        split = _probe_bundle(Path(folder) / "split", "server")
+        whole = _probe_bundle(Path(folder) / "whole", "device")
+        with LocalDeployment(split, False) as two, LocalDeployment(whole, False) as one:
+            small, large = (
+                {"x": np.zeros(elements, np.float32)}
+                for elements in (_SMALL_ELEMENTS, _LARGE_ELEMENTS)
+            )
+            ways = ((two, small), (two, large), (one, small))
 
-            def once(elements: int) -> float:
-                time.sleep(_PAUSE_S)
-                answer = local.request(feeds[elements])
-                return answer.latency_s - answer.segments_s
+            def once() -> list[float]:
+                found: list[float] = []
+                for local, feeds in ways:
+                    time.sleep(_PAUSE_S)
+                    answer = local.request(feeds)
+                    found.append(answer.latency_s - answer.segments_s)
+                return found
 
             for _ in range(_WARMUP_REQUESTS):
-                for elements in sizes:
-                    once(elements)
+                once()
             begun_s = time.perf_counter()
+            rows: list[list[float]] = []
             settled = False
             while not settled:
                 progress("measuring messages", None)
-                for elements in sizes:
-                    samples[elements].append(once(elements))
+                rows.append(once())
                 elapsed_s = time.perf_counter() - begun_s
-                settled = all(_RULE.verdict(s, elapsed_s) != "go on" for s in samples.values())
-    small, large = (summarise(samples[n], settled=_RULE.is_met(samples[n])) for n in sizes)
-    return small, large
+                columns = [list(column) for column in zip(*rows, strict=True)]
+                settled = all(_RULE.verdict(column, elapsed_s) != "go on" for column in columns)
+    of_small, of_large, alone = (
+        summarise(column, settled=_RULE.is_met(column)) for column in columns
+    )
+    return of_small, of_large, alone
 
 
-def _probe_bundle(output: Path) -> Path:
-    """A device that sends a vector of any length, and a server that answers with one element."""
+def _probe_bundle(output: Path, answering: str) -> Path:
+    """A device that takes a vector of any length, and who answers with one element of it."""
     topology = Topology.parse(
         {
             "hosts": {"device": {}, "server": {}},
@@ -115,7 +143,7 @@ def _probe_bundle(output: Path) -> Path:
         }
     )
     return write_probe(
-        _probe_program(), topology, {"send": "device", "answer": "server"}.__getitem__, output
+        _probe_program(), topology, {"send": "device", "answer": answering}.__getitem__, output
     )
 
 

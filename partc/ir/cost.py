@@ -63,12 +63,14 @@ class MessageCost:
         s_per_byte: seconds for each byte of tensor data in it.
         exchange_fixed_s: seconds for each message that two hosts send each other while both work
             on the request, in place of ``fixed_s``; None where that was not measured.
+        request_fixed_s: seconds that a request takes beyond its segments and messages.
     """
 
     fixed_s: float
     s_per_byte: float
     provenance: Provenance
     exchange_fixed_s: float | None = None
+    request_fixed_s: float = 0.0
 
 
 @dataclass(frozen=True)

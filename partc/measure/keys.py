@@ -22,6 +22,7 @@ KINDS = {
     "line-message-fixed": "what a message costs",
     "line-message-per-byte": "what a byte of a message costs",
     "line-exchange-fixed": "what a message costs between hosts at work",
+    "request-fixed": "what a request costs beyond segments and messages",
 }
 
 STRUCTURED = frozenset(("block", "segment", "whole"))

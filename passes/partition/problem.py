@@ -79,7 +79,7 @@ def placement_problem(
                 name=block.name,
                 inputs=block.inputs,
                 outputs=block.outputs,
-                cost_s=_cost_s(program, topology, block, costs[block.name]),
+                cost_s=_cost_s(program, topology, block, costs[block.name], objective),
                 weights=block.weights,
             )
             for block in program.blocks
@@ -95,15 +95,22 @@ def placement_problem(
 
 
 def _cost_s(
-    program: Program, topology: Topology, block: Block, row: Mapping[str, Cost]
+    program: Program, topology: Topology, block: Block, row: Mapping[str, Cost], objective: str
 ) -> dict[str, float]:
-    """Seconds on each host; the first block, at home, also starts the first segment."""
+    """Seconds on each host; the first block, at home, also starts the first segment.
+
+    Wherever the first block runs it pays for the request as well, once in every plan; a pipeline
+    has caches warm, and does not.
+    """
     assert program.blocks is not None and program.costs is not None
     seconds = {host: cost.median_s for host, cost in row.items()}
     home = root_host(program, topology)
-    if block is program.blocks[0] and home in seconds:
+    if block is not program.blocks[0]:
+        return seconds
+    if home in seconds:
         seconds[home] += program.costs.segment_fixed_s[home]
-    return seconds
+    request_s = 0.0 if objective == "throughput" else program.costs.message.request_fixed_s
+    return {host: own_s + request_s for host, own_s in seconds.items()}
 
 
 def _tensor(program: Program, topology: Topology, name: str, losses: LossMeter | None) -> Tensor:

@@ -121,10 +121,10 @@ def forecast(
         outputs=problem.outputs,
     )
     placement = {segment.id: segment.host for segment in segments}
-    sequential = evaluate(plan, placement, codecs)
+    request_s = program.costs.message.request_fixed_s
     return Forecast(
-        latency_s=sequential.latency_s,
-        simulated_s=simulate(plan, placement, codecs).latency_s,
+        latency_s=evaluate(plan, placement, codecs).latency_s + request_s,
+        simulated_s=simulate(plan, placement, codecs).latency_s + request_s,
         arrival_s=arrival_s,
         lone_s=lone_s,
     )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -12,6 +13,7 @@ from partc.ir.topology import Topology
 from partc.optimizer import Problem, evaluate
 from partc.passes.partition.bandwidth import BandwidthStudy
 from partc.passes.partition.pareto import pareto_objectives
+from partc.passes.partition.problem import placement_problem
 from tests.support.narrowing import OPS, Seconds, narrowing, solved
 from tests.support.placements import CHAIN, STAR
 
@@ -227,3 +229,21 @@ def test_no_sentence_contradicts_the_plan(declared_mbit_s: float) -> None:
     if verdict.break_even_mbit_s is not None:
         leaves = verdict.choice != "device-only"
         assert leaves == (declared_mbit_s > verdict.break_even_mbit_s)
+
+
+def test_a_request_costs_the_same_beyond_every_plan_and_nothing_in_a_pipeline() -> None:
+    topology = powered()
+    program = narrowing(topology, COSTS)
+    assert program.costs is not None and program.blocks is not None
+    message = replace(program.costs.message, request_fixed_s=0.003)
+    dearer = replace(program, costs=replace(program.costs, message=message))
+    blocks = [block.name for block in program.blocks]
+    for kept in range(len(blocks) + 1):
+        hosts = ["camera"] * kept + ["server"] * (len(blocks) - kept)
+        placement = dict(zip(blocks, hosts, strict=True))
+        for objective, more_s in (("latency", 0.003), ("energy", 0.003), ("throughput", 0.0)):
+            before, after = (
+                evaluate(placement_problem(each, topology, objective=objective), placement)
+                for each in (program, dearer)
+            )
+            assert after.latency_s - before.latency_s == pytest.approx(more_s)

@@ -27,7 +27,7 @@ from tests.support.narrowing import OPS, narrowing
 from tests.support.nasty_models import parsed
 from tests.support.placements import STAR, TWO_HOSTS, ingested, random_placement
 
-MESSAGE = MessageCost(fixed_s=4e-4, s_per_byte=1e-9, provenance="estimated")
+MESSAGE = MessageCost(4e-4, 1e-9, "estimated", request_fixed_s=2e-4)
 FIXED_S = 3e-5
 
 
@@ -251,6 +251,7 @@ def test_tensors_of_one_message_pay_for_one_message() -> None:
     problem = placement_problem(program, topology)
     placement = dict.fromkeys(ones, "server")
     moved_s = evaluate(problem, placement).latency_s - 0.001 * len(ones)
+    moved_s -= MESSAGE.request_fixed_s
     link = topology.links[0]
     bytes_s = 4 * 256 * (8e-6 / link.mbit_s("camera") + MESSAGE.s_per_byte)
     assert moved_s == pytest.approx(2 * (link.rtt_ms * 0.5e-3 + MESSAGE.fixed_s) + bytes_s)
