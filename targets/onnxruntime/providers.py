@@ -12,10 +12,12 @@ from partc.targets.clocks import ClockKind
 from partc.targets.protocol import RunSettings
 
 CPU = "CPUExecutionProvider"
+CUDA = "CUDAExecutionProvider"
+TENSORRT = "TensorrtExecutionProvider"
 _INSTEAD = "pip uninstall onnxruntime && pip install {}"
 _HOW = {
-    "CUDAExecutionProvider": _INSTEAD.format("onnxruntime-gpu"),
-    "TensorrtExecutionProvider": _INSTEAD.format("onnxruntime-gpu") + ", and install TensorRT 10",
+    CUDA: _INSTEAD.format("onnxruntime-gpu"),
+    TENSORRT: _INSTEAD.format("onnxruntime-gpu") + ", and install TensorRT 10",
     "NvTensorRTRTXExecutionProvider": "install an onnxruntime that was built with TensorRT-RTX",
     "OpenVINOExecutionProvider": _INSTEAD.format("onnxruntime-openvino"),
     "CoreMLExecutionProvider": "it comes with onnxruntime on macOS, and only there",
@@ -49,6 +51,9 @@ def missing(provider: str) -> str:
 def as_asked(settings: RunSettings) -> list[Any]:
     """What a session is given: the provider, and the CPU for the ops that it leaves out.
 
+    What TensorRT leaves out stays on the GPU where CUDA is there, or its tensors would travel to
+    the processor and back.
+
     Raises:
         MissingBackendError: the provider is not here.
     """
@@ -58,7 +63,15 @@ def as_asked(settings: RunSettings) -> list[Any]:
     if why := missing(provider):
         raise MissingBackendError(why)
     asked = (provider, dict(settings.provider_options))
-    return [asked] if provider == CPU else [asked, CPU]
+    if provider == CPU:
+        return [asked]
+    if provider == TENSORRT and not missing(CUDA):
+        return [asked, (CUDA, _same_device(settings)), CPU]
+    return [asked, CPU]
+
+
+def _same_device(settings: RunSettings) -> dict[str, str]:
+    return {name: value for name, value in settings.provider_options if name == "device_id"}
 
 
 def refuse_fallback(session: Any, settings: RunSettings) -> None:

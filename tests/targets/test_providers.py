@@ -90,6 +90,22 @@ def test_a_provider_that_fell_back_is_an_error() -> None:
     providers.refuse_fallback(FellBack(), RunSettings())
 
 
+def test_what_tensorrt_leaves_out_stays_on_the_gpu_where_cuda_is_there(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    here = [providers.TENSORRT, providers.CUDA, providers.CPU]
+    monkeypatch.setattr(providers.ort, "get_available_providers", lambda: here)
+    options = (("device_id", "1"), ("trt_fp16_enable", "1"))
+    settings = RunSettings(provider=providers.TENSORRT, provider_options=options)
+    assert providers.as_asked(settings) == [
+        (providers.TENSORRT, dict(options)), (providers.CUDA, {"device_id": "1"}), providers.CPU,
+    ]  # fmt: skip
+    cuda = RunSettings(provider=providers.CUDA)
+    assert providers.as_asked(cuda) == [(providers.CUDA, {}), providers.CPU]
+    here.remove(providers.CUDA)
+    assert providers.as_asked(settings) == [(providers.TENSORRT, dict(options)), providers.CPU]
+
+
 def test_costs_of_providers_are_kept_apart() -> None:
     plain, cuda = RunSettings(), RunSettings(provider="CUDAExecutionProvider")
     tuned = RunSettings(provider="CUDAExecutionProvider", provider_options=(("device_id", "1"),))
