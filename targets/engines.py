@@ -60,8 +60,14 @@ class EngineBackend(Protocol):
             OSError: the disk is full, or a file cannot be read or written.
         """
 
-    def engine_runner(self, engine: Path, recipe: EngineRecipe) -> Runner:
+    def engine_runner(
+        self, engine: Path, recipe: EngineRecipe, *, allow_code: bool = False
+    ) -> Runner:
         """Load an engine.
+
+        Args:
+            allow_code: run machine code that the engine may carry. Only for an engine of whose
+                origin the caller is sure: a recipe comes with a bundle and is no proof.
 
         Raises:
             TargetError: it does not load here.

@@ -50,7 +50,7 @@ class EngineStore:
                 continue
             candidate = _read(folder / name)
             if candidate is not None:
-                found.append(candidate)
+                found.append(replace(candidate, is_built_here=True))
         return sorted(found, key=lambda each: each.file.key.version, reverse=True)
 
     def put(self, entry: EngineEntry, gpu: Gpu, write: Callable[[Path], None]) -> Candidate:
@@ -87,7 +87,7 @@ class EngineStore:
             raise self._explain(error) from error
         finally:
             shutil.rmtree(staging, ignore_errors=True)
-        return Candidate(file, final / _ENGINE)
+        return Candidate(file, final / _ENGINE, is_built_here=True)
 
     def timing_cache(self, gpu: Gpu) -> Path:
         """Where builds for ``gpu`` keep what they timed, so that the next one is quicker.

@@ -23,11 +23,13 @@ class Candidate:
         file: what it should be.
         path: where it is.
         problem: why it cannot be used, whatever the machine; empty if it is whole.
+        is_built_here: it comes from the store of this machine's user, and from nobody else.
     """
 
     file: EngineFile
     path: Path
     problem: str = ""
+    is_built_here: bool = False
 
 
 @dataclass(frozen=True)

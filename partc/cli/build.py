@@ -42,7 +42,7 @@ def command(
     from partc.bundle.engines import Candidate
     from partc.bundle.reader import Bundle
     from partc.errors import PartcError, TargetError, UsageError
-    from partc.runtime.engine_segments import EngineSegments, build_all
+    from partc.runtime.engine_segments import EngineSegments, EngineTerms, build_all
     from partc.suggest import unknown_name
 
     opened = Bundle.open(bundle)
@@ -65,7 +65,8 @@ def command(
         console.print(f"{name}: {outcome.path}", markup=False)
 
     with progress_of(console) as progress:
-        engines = EngineSegments(opened, host, store=EngineStore(store), progress=progress)
+        terms = EngineTerms(progress=progress)
+        engines = EngineSegments(opened, host, store=EngineStore(store), terms=terms)
         build_all(engines, list(segments) or known, anew=anew, said=said)
     if as_json:
         print_json({"host": host, "built": built, "failed": failed})

@@ -51,6 +51,11 @@ def shortened(text: str) -> str:
     return text if len(text) <= 128 else f"{text[:125]}..."
 
 
+def in_one_line(text: str) -> str:
+    """``text`` of somebody else as it may stand in a log: one line, no control characters."""
+    return "".join(c if c.isprintable() else " " for c in text)
+
+
 def describe(spec: TensorSpec) -> str:
     """A tensor's type and shape, such as ``float32 tensor of shape (N, 3, 224, 224)``."""
     if spec.shape is None:

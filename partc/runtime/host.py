@@ -12,6 +12,7 @@ from partc.bundle.reader import Bundle
 from partc.errors import UsageError
 from partc.ir.tensor import element_bits
 from partc.runtime.credentials import Credentials
+from partc.runtime.engine_segments import EngineTerms
 from partc.runtime.executor import Executor
 from partc.runtime.health import PeerHealth
 from partc.runtime.held import NO_LIMITS, HeldLimits, HeldRequests
@@ -33,6 +34,7 @@ class Host:
         addresses: where the hosts that this one calls listen; the manifest's addresses otherwise.
         transport: how to reach them instead of gRPC.
         credentials: for the connections that they cover; others are open.
+        engines: on which terms engines are used.
     """
 
     def __init__(
@@ -46,12 +48,15 @@ class Host:
         verify_files: bool = True,
         transport: Transport | None = None,
         credentials: Credentials | None = None,
+        engines: EngineTerms | None = None,
     ) -> None:
         if deadline_s is not None and not (deadline_s > 0 and math.isfinite(deadline_s)):
             raise UsageError(f"the deadline must be a positive number of seconds, not {deadline_s}")
         self.plan = HostPlan(bundle, name, deadline_s)
         reachable = _peer_addresses(bundle, self.plan, addresses or {}) if transport is None else {}
-        self.segments = SegmentPool(bundle, name, fallback=fallback, verify_files=verify_files)
+        self.segments = SegmentPool(
+            bundle, name, fallback=fallback, verify_files=verify_files, engines=engines
+        )
         self.transport = transport
         if transport is None and reachable:
             from partc.runtime.wire.client import GrpcTransport

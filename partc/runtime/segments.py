@@ -14,7 +14,8 @@ import numpy as np
 from partc.bundle.manifest import HostEntry, SegmentEntry, TensorSpec
 from partc.bundle.reader import Bundle
 from partc.errors import BundleError, TargetError
-from partc.runtime.engine_segments import FALLBACK_BACKEND, EngineSegments
+from partc.runtime.engine_segments import EngineSegments, EngineTerms
+from partc.runtime.onnx_fallback import FALLBACK_BACKEND
 from partc.runtime.pacing import run_slowed
 from partc.runtime.transport import CallFailedError, FailureKind
 from partc.targets.clocks import clock_of
@@ -34,6 +35,7 @@ class SegmentPool:
         fallback: whether the segments of other hosts are loaded at once, when first needed, or
             never.
         verify_files: check each file against the manifest before it is loaded.
+        engines: on which terms engines are used.
 
     Raises:
         BundleError: the bundle has no such file, or the file is not what the manifest says.
@@ -41,14 +43,20 @@ class SegmentPool:
     """
 
     def __init__(
-        self, bundle: Bundle, host: str, *, fallback: Fallback, verify_files: bool = True
+        self,
+        bundle: Bundle,
+        host: str,
+        *,
+        fallback: Fallback,
+        verify_files: bool = True,
+        engines: EngineTerms | None = None,
     ) -> None:
         self._bundle = bundle
         self._host = host
         self._entry = bundle.host(host)
         self._verify_files = verify_files
         self._settings = settings_of(self._entry)
-        self.engines = EngineSegments(bundle, host)
+        self.engines = EngineSegments(bundle, host, terms=engines)
         self._backend = _backend_of(self._entry)
         self._runners: dict[str, Runner] = {}
         self._loading = threading.Lock()

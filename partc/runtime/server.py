@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import argparse
+import logging
 import os
 import signal
 import sys
 import threading
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from dataclasses import replace
 from pathlib import Path
 from types import FrameType, TracebackType
 from typing import Any, Self
@@ -18,6 +20,7 @@ from partc.errors import PartcError, UsageError
 from partc.ir.address import checked_address
 from partc.runtime.cores import use_cores
 from partc.runtime.credentials import Credentials
+from partc.runtime.engine_segments import EngineTerms
 from partc.runtime.held import HeldRequests
 from partc.runtime.host import Host, message_limit_bytes
 from partc.runtime.segments import Fallback
@@ -35,6 +38,7 @@ class HostServer:
         allow_remote: listen on an address that other machines can reach, unauthenticated.
         credentials: by which callers and this host know each other, and this host and those
             that it calls.
+        engines: on which terms engines are used.
 
     Attributes:
         address: where it listens.
@@ -58,6 +62,7 @@ class HostServer:
         allow_remote: bool = False,
         max_message_bytes: int | None = None,
         credentials: Credentials | None = None,
+        engines: EngineTerms | None = None,
     ) -> None:
         from partc.runtime.models import HostedModels
         from partc.runtime.wire.options import checked_listen_address
@@ -75,6 +80,7 @@ class HostServer:
             fallback=fallback,
             verify_files=verify_files,
             credentials=credentials,
+            engines=engines,
         )
         shown = credentials if credentials is not None and credentials.covers(listen) else None
         try:
@@ -128,18 +134,35 @@ def serve(
     *,
     on_ready: Callable[[str], None] | None = None,
     stop: threading.Event | None = None,
+    engines: EngineTerms | None = None,
     **options: Any,
 ) -> None:
     """Serve a host until SIGTERM, SIGINT or ``stop``; ``options`` are those of `HostServer`.
+
+    A build of an engine is given up when it next says how far it is.
 
     Args:
         on_ready: called with the address once requests are accepted.
     """
     stopping = stop or threading.Event()
-    with set_by_signals(stopping), HostServer(bundle, host, listen, **options) as server:
-        if on_ready is not None:
-            on_ready(server.address)
-        stopping.wait()
+    terms = engines or EngineTerms()
+
+    def progress(activity: str, fraction: float | None) -> None:
+        if stopping.is_set():
+            raise _StoppedError
+        if terms.progress is not None:
+            terms.progress(activity, fraction)
+
+    with set_by_signals(stopping), suppress(_StoppedError):
+        stoppable = replace(terms, progress=progress)
+        with HostServer(bundle, host, listen, engines=stoppable, **options) as server:
+            if on_ready is not None:
+                on_ready(server.address)
+            stopping.wait()
+
+
+class _StoppedError(Exception):
+    """The host is to stop before it is ready."""
 
 
 @contextmanager
@@ -178,11 +201,17 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--no-verify", action="store_true", help="do not check file digests")
     parser.add_argument("--allow-remote", action="store_true")
     parser.add_argument("--credentials", type=Path, metavar="FOLDER")
+    parser.add_argument(
+        "--allow-engine-code",
+        action="store_true",
+        help="run machine code inside engines of the bundle, whose maker is trusted",
+    )
     parser.add_argument("--cores", metavar="NUMBER,NUMBER", help="run on these alone")
     parser.add_argument(
         "--exit-with-input", action="store_true", help="stop when standard input ends"
     )
     given = parser.parse_args(arguments)
+    show_log(logging.StreamHandler())
     if given.cores:
         use_cores(map(int, given.cores.split(",")))
     stop = threading.Event()
@@ -200,12 +229,20 @@ def main(arguments: list[str] | None = None) -> int:
             fallback=given.fallback,
             verify_files=not given.no_verify,
             allow_remote=given.allow_remote,
+            engines=EngineTerms(allow_code=given.allow_engine_code),
             credentials=Credentials.load(given.credentials) if given.credentials else None,
         )
     except PartcError as error:
         sys.stderr.write(f"{error}\n")
         return error.exit_code
     return 0
+
+
+def show_log(handler: logging.Handler) -> None:
+    """Show what a host says of itself, and not its warnings alone."""
+    log = logging.getLogger("partc")
+    log.addHandler(handler)
+    log.setLevel(logging.INFO)
 
 
 def parse_addresses(pairs: list[str]) -> dict[str, str]:

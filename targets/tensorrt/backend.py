@@ -106,8 +106,10 @@ class TensorRtBackend:
             self.library, model, recipe, gpu, output, timing_cache=timing_cache, progress=progress
         )
 
-    def engine_runner(self, engine: Path, recipe: EngineRecipe) -> Runner:
+    def engine_runner(
+        self, engine: Path, recipe: EngineRecipe, *, allow_code: bool = False
+    ) -> Runner:
         """Load an engine."""
         from partc.targets.tensorrt.runner import EngineRunner
 
-        return EngineRunner(self.library, engine, recipe)
+        return EngineRunner(self.library, engine, recipe, allow_code=allow_code)

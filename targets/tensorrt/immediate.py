@@ -41,7 +41,7 @@ def open_now(
     with tempfile.TemporaryDirectory(prefix="partc-") as folder:
         engine = Path(folder) / "engine"
         build(library, model, shaped, machine.gpu, engine, detailed=detailed)
-        return EngineRunner(library, engine, shaped)
+        return EngineRunner(library, engine, shaped, allow_code=shaped.version_compatible)
 
 
 def _fixed_shapes(model: Path, feeds: Mapping[str, Array]) -> dict[str, ShapeRange]:

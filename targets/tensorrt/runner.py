@@ -59,13 +59,23 @@ class EngineRunner:
     Copies and the engine's work are put in one stream, through pinned memory, and waited for once.
     Where shapes are fixed, all of it is one CUDA graph from the second run on.
 
+    Args:
+        allow_code: run the machine code that the engine may carry; without it, an engine that does
+            is refused.
+
     Raises:
         MissingBackendError: there is no GPU that runs it.
         TargetError: the engine does not load.
     """
 
     def __init__(
-        self, library: Library, engine: Path | bytes, recipe: EngineRecipe, cuda: Cuda | None = None
+        self,
+        library: Library,
+        engine: Path | bytes,
+        recipe: EngineRecipe,
+        cuda: Cuda | None = None,
+        *,
+        allow_code: bool = False,
     ) -> None:
         if cuda is None:
             machine = machine_of(library.flavour)
@@ -74,6 +84,7 @@ class EngineRunner:
             cuda = Cuda()
         self.clock: ClockKind = "wall"
         self._title = library.title
+        self._allow_code = allow_code
         self._cuda = cuda
         self._lock = threading.Lock()
         self._closed = False
@@ -96,8 +107,8 @@ class EngineRunner:
         self._runtime = trt.Runtime(self._logger)
         if recipe.dla_core is not None:
             self._runtime.DLA_core = recipe.dla_core
-        if recipe.version_compatible:
-            # Such an engine carries a small runtime of its own version as code.
+        if self._allow_code:
+            # An engine for other versions carries a small runtime of its own version as code.
             self._runtime.engine_host_code_allowed = True
         self._engine = self._runtime.deserialize_cuda_engine(data)
         if self._engine is None:

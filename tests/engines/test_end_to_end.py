@@ -20,7 +20,8 @@ from partc.bundle.manifest import Manifest
 from partc.bundle.reader import Bundle
 from partc.errors import BundleError, MissingBackendError, TopologyError, VerificationError
 from partc.export.triton import export_triton
-from partc.runtime.engine_segments import EngineSegments, difference
+from partc.runtime.engine_segments import EngineSegments
+from partc.runtime.golden import difference
 from partc.runtime.local import LocalDeployment
 from partc.runtime.server import HostServer
 from partc.verification import verify_bundle

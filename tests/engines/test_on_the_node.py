@@ -16,10 +16,12 @@ from partc.bundle.reader import Bundle
 from partc.errors import BundleError, MissingBackendError, TargetError
 from partc.ir.engine import EngineRecipe, Flavour, Gpu
 from partc.runtime import engine_segments
-from partc.runtime.engine_segments import EngineSegments, build_all
+from partc.runtime.engine_segments import EngineSegments, EngineTerms, build_all
+from partc.runtime.onnx_fallback import GPU_PROVIDERS
 from partc.runtime.segments import SegmentPool
 from partc.targets.protocol import Detection, Runner, RunSettings
 from partc.targets.registry import load_backend
+from tests.engines.bundled import with_engines
 from tests.engines.test_end_to_end import SAMPLE, model_with_det
 from tests.support.engine_hosts import camera_and_gpu
 from tests.support.oracle import run_whole
@@ -44,6 +46,7 @@ class MadeUp:
         self.builds = 0
         self.factor = 1.0
         self.fails: Exception | None = None
+        self.allowed: list[tuple[Path, bool]] = []
 
     def detect(self) -> Detection:
         return Detection(self.here is not None, "no GPU today", "10.3.0.30", "made up")
@@ -64,9 +67,15 @@ class MadeUp:
             raise self.fails
         output.write_bytes(_MAGIC + model.read_bytes())
         if progress is not None:
-            progress("building", 1.0)
+            progress("trying tactics", 0.5)
+            progress("trying tactics", 1.0)
 
-    def engine_runner(self, engine: Path, recipe: EngineRecipe) -> Runner:
+    def engine_runner(
+        self, engine: Path, recipe: EngineRecipe, *, allow_code: bool = False
+    ) -> Runner:
+        self.allowed.append((engine, allow_code))
+        if recipe.version_compatible and not allow_code:
+            raise TargetError("the engine carries code")
         data = engine.read_bytes()
         if not data.startswith(_MAGIC):
             raise TargetError("the engine does not load")
@@ -107,7 +116,13 @@ def backend(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> MadeUp:
         "load_backend",
         lambda name: made_up if name == "tensorrt" else real(name),
     )
+    # No other process knows of it; tests of that are in test_trials.py.
+    monkeypatch.setattr(engine_segments, "try_apart", lambda *_, **__: None)
     return made_up
+
+
+def engine_from(model: Path) -> bytes:
+    return _MAGIC + model.read_bytes()
 
 
 def segments_of(bundle: Bundle) -> list[str]:
@@ -162,6 +177,79 @@ def test_an_engine_with_other_answers_is_not_served(
     assert any("runs its ONNX by onnxruntime" in record.message for record in caplog.records)
 
 
+def test_all_reasons_are_kept(bundle: Bundle, backend: MadeUp) -> None:
+    opened(bundle)
+    backend.here = ORIN.model_copy(update={"version": "10.4.0.1"})
+    backend.fails = TargetError("no tactic")
+    for use in opened(bundle).uses.values():
+        assert "built by the older version 10.3.0.30" in use.reason
+        assert "building one failed: no tactic" in use.reason
+        # There is a GPU, so it is worth saying what would use it.
+        assert {each.provider for each in use.refusals} <= set(GPU_PROVIDERS)
+        for refusal in use.refusals:
+            assert refusal.sentence in use.reason
+
+
+def test_an_engine_that_was_built_here_is_taken_where_the_bundles_does_not_do(
+    bundle: Bundle, backend: MadeUp, tmp_path: Path
+) -> None:
+    """And not built anew at each start."""
+    copy = with_engines(bundle, tmp_path / "copy", ORIN, lambda _: b"not an engine")
+    count = len(segments_of(bundle))
+    for _ in range(2):
+        assert kinds(opened(copy)) == {"engine"}
+        assert backend.builds == count
+
+
+def test_an_engine_of_a_bundle_runs_no_code_unless_that_is_allowed(
+    bundle: Bundle, backend: MadeUp, tmp_path: Path
+) -> None:
+    """The manifest says which engines carry code, and whoever made the bundle wrote it."""
+    copy = with_engines(bundle, tmp_path / "copy", ORIN, engine_from, version_compatible=True)
+    count = len(segments_of(bundle))
+    (prospect, *_) = EngineSegments(copy, "gpu").prospects()
+    assert prospect.decision.action == "build"
+    assert "carries machine code" in prospect.sentence
+    assert "--allow-engine-code" in prospect.sentence
+    trusting = EngineTerms(allow_code=True)
+    (prospect, *_) = EngineSegments(copy, "gpu", terms=trusting).prospects()
+    assert prospect.decision.action == "take"
+    assert kinds(opened(copy, terms=trusting)) == {"engine"}
+    assert backend.builds == 0
+    assert {allowed for _, allowed in backend.allowed} == {True}
+
+    backend.allowed.clear()
+    for _ in range(2):
+        assert kinds(opened(copy)) == {"engine"}
+        assert backend.builds == count  # once, and then those of its own store are taken
+    assert backend.allowed
+    for path, allowed in backend.allowed:
+        assert allowed
+        assert not path.is_relative_to(copy.path)
+
+
+def test_what_a_manifest_says_cannot_steer_a_terminal(
+    bundle: Bundle, backend: MadeUp, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    hostile = ORIN.model_copy(update={"version": "10.2\x1b]0;owned\a\n"})
+    copy = with_engines(bundle, tmp_path / "copy", hostile, engine_from)
+    backend.fails = TargetError("no\x1b[2J")
+    for use in opened(copy).uses.values():
+        assert "10.2" in use.reason
+        assert use.sentence.isprintable()
+    assert caplog.records
+    assert all(record.getMessage().isprintable() for record in caplog.records)
+
+
+def test_no_engine_is_allowed_code_that_should_have_none(
+    bundle: Bundle, backend: MadeUp, tmp_path: Path
+) -> None:
+    copy = with_engines(bundle, tmp_path / "copy", ORIN, engine_from)
+    opened(copy, terms=EngineTerms(allow_code=True))
+    assert kinds(opened(bundle)) == {"engine"}
+    assert {allowed for _, allowed in backend.allowed} == {False}
+
+
 def test_an_engine_with_other_answers_is_not_kept(
     bundle: Bundle, backend: MadeUp, tmp_path: Path
 ) -> None:
@@ -203,7 +291,7 @@ def test_a_build_that_fails_falls_back_and_leaves_nothing(
 
 
 def test_without_leave_to_build_it_falls_back(bundle: Bundle, backend: MadeUp) -> None:
-    engines = opened(bundle, may_build=False)
+    engines = opened(bundle, terms=EngineTerms(may_build=False))
     assert (kinds(engines), backend.builds) == ({"onnx"}, 0)
     assert all("partc build" in use.reason for use in engines.uses.values())
 
@@ -221,13 +309,17 @@ def test_no_gpu_and_the_other_library(bundle: Bundle, backend: MadeUp) -> None:
 def test_building_all_goes_on_past_one_that_fails(bundle: Bundle, backend: MadeUp) -> None:
     told: list[str] = []
     progress: list[str] = []
-    engines = EngineSegments(bundle, "gpu", progress=lambda phase, _: progress.append(phase))
+    terms = EngineTerms(progress=lambda phase, _: progress.append(phase))
+    engines = EngineSegments(bundle, "gpu", terms=terms)
     names = segments_of(bundle)
     assert build_all(engines, names, anew=False, said=lambda name, _: told.append(name))
     assert (told, backend.builds) == (names, len(names))
     assert build_all(engines, names, anew=False, said=lambda name, _: None)
     assert backend.builds == len(names)  # there already
-    assert set(progress) == {"building"}
+    assert progress[:4] == [
+        f"engine of {names[0]}: {phase}"
+        for phase in ("building", "trying tactics", "trying tactics", "trying it")
+    ]
     backend.fails = TargetError("no")
     assert not build_all(engines, names, anew=True, said=lambda name, _: told.append(name))
     assert len(told) == 2 * len(names)

@@ -5,6 +5,7 @@ supports them; ``PARTC_TOY_REFUSES_BESIDE`` some that it refuses beside another 
 ``PARTC_TOY_KILLED`` ends builds for a reason that is not the segment's.
 ``PARTC_TOY_BUILD_S`` makes a build take that long, in a process whose id is then in
 ``PARTC_TOY_PID``.
+``PARTC_TOY_CRASHES`` ends the process that loads an engine, as libraries do.
 """
 
 from __future__ import annotations
@@ -72,8 +73,14 @@ class ToyEngines(ToyBackend):
         _take_time(progress)
         output.write_bytes(_MAGIC + model.read_bytes())
 
-    def engine_runner(self, engine: Path, recipe: EngineRecipe) -> ToyRunner:
-        """Load an engine."""
+    def engine_runner(
+        self, engine: Path, recipe: EngineRecipe, *, allow_code: bool = False
+    ) -> ToyRunner:
+        """Load an engine; one for several versions carries code."""
+        if "PARTC_TOY_CRASHES" in os.environ:
+            os.abort()
+        if recipe.version_compatible and not allow_code:
+            raise TargetError("the toy's engine carries code")
         data = engine.read_bytes()
         if not data.startswith(_MAGIC):
             raise TargetError("this is no toy engine")
