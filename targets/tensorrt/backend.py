@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -72,16 +71,10 @@ class TensorRtBackend:
         return profile(self.library, model, feeds, settings, sampling)
 
     def runner(self, model: bytes | Path, settings: RunSettings) -> Runner:
-        """An engine built here and now."""
-        from partc.targets.tensorrt.immediate import open_now
+        """An engine built here and now, or at the first run where a dimension is open."""
+        from partc.targets.tensorrt.immediate import open_any
 
-        recipe = EngineRecipe(flavour=self.flavour)
-        if isinstance(model, Path):
-            return open_now(self.library, model, recipe)
-        with tempfile.TemporaryDirectory(prefix="partc-") as folder:
-            path = Path(folder) / "model.onnx"
-            path.write_bytes(model)
-            return open_now(self.library, path, recipe)
+        return open_any(self.library, model, EngineRecipe(flavour=self.flavour))
 
     def builders(self, capabilities: tuple[str, ...] | None) -> tuple[tuple[Gpu, ...], str]:
         """GPUs that engines can be built for on this machine."""

@@ -49,7 +49,7 @@ def build_engine(
             f"{library.title} cannot read the segment: {sentence(texts or logger.errors)}"
         )
     config = builder.create_builder_config()
-    _configure(trt, library, config, recipe, capability)
+    configure(trt, library, config, recipe, capability)
     config.profiling_verbosity = (
         trt.ProfilingVerbosity.DETAILED if detailed else trt.ProfilingVerbosity.LAYER_NAMES_ONLY
     )
@@ -71,9 +71,14 @@ def build_engine(
     return bytes(plan), timings
 
 
-def _configure(
+def configure(
     trt: Any, library: Library, config: Any, recipe: EngineRecipe, capability: str | None
 ) -> None:
+    """Put a recipe into a builder's configuration.
+
+    Raises:
+        TargetError: the library cannot do what the recipe or the capability asks for.
+    """
     config.clear_flag(trt.BuilderFlag.TF32)
     config.builder_optimization_level = recipe.optimization_level
     if recipe.workspace_mib is not None:
@@ -83,6 +88,12 @@ def _configure(
     if recipe.version_compatible:
         config.set_flag(trt.BuilderFlag.VERSION_COMPATIBLE)
     if recipe.dla_core is not None:
+        if library.flavour != "tensorrt":
+            # It would take the settings and leave all to the GPU without a word.
+            raise TargetError(
+                f"{library.title} runs on no deep learning accelerator; leave dla_core out of "
+                "[hosts.NAME.engine]"
+            )
         config.default_device_type = trt.DeviceType.DLA
         config.DLA_core = recipe.dla_core
         config.set_flag(trt.BuilderFlag.GPU_FALLBACK)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +27,8 @@ def refused_nodes(library: Library, path: Path) -> dict[str, str]:
     """Node name -> why, for nodes of the graph that no engine can hold.
 
     A parser stops looking closely once one node is refused, so what remains is asked again until
-    everything left is accepted.
+    everything left is accepted. What it says of a node behind a refused one may only follow from
+    that, so it counts where it is of the op whatever it reads.
     """
     trt = library.load()
     model = onnx.load(path)
@@ -46,16 +48,18 @@ def refused_nodes(library: Library, path: Path) -> dict[str, str]:
             continue
         bad = {i: reason for i, reason in found.items() if 0 <= i < len(indices)}
         if not bad:  # It does not say which; without a finer answer none of them can be trusted.
-            reason = next(iter(found.values()), f"{library.title}'s parser refuses it")
+            reason = next((e.text for e in found.values()), f"{library.title}'s parser refuses it")
             if len(indices) == 1:
                 refused[model.graph.node[indices[0]].name] = reason
                 continue
             middle = len(indices) // 2
             queue += [indices[:middle], indices[middle:]]
             continue
-        for i, reason in bad.items():
-            refused[model.graph.node[indices[i]].name] = reason
-        queue.append([index for i, index in enumerate(indices) if i not in bad])
+        own = graph.not_behind_others(indices, set(bad))
+        own.update(i for i, reason in bad.items() if reason.is_of_any_such_op)
+        for i in own:
+            refused[model.graph.node[indices[i]].name] = bad[i].text
+        queue.append([index for i, index in enumerate(indices) if i not in own])
     return {name: reason for name, reason in refused.items() if name}
 
 
@@ -64,7 +68,17 @@ def foreign_types(model: onnx.ModelProto, title: str) -> Iterator[tuple[str, str
     return _Graph(model).of_foreign_types(title)
 
 
-def _asked(trt: Any, model: onnx.ModelProto, path: str, title: str) -> tuple[dict[int, str], bool]:
+@dataclass(frozen=True)
+class _Reason:
+    """Why a node is refused; whether any node of its op would be, whatever it reads."""
+
+    text: str
+    is_of_any_such_op: bool = False
+
+
+def _asked(
+    trt: Any, model: onnx.ModelProto, path: str, title: str
+) -> tuple[dict[int, _Reason], bool]:
     """Node index -> why it is refused; and whether the whole is accepted."""
     logger = make_logger(trt)
     builder = trt.Builder(logger)
@@ -72,22 +86,23 @@ def _asked(trt: Any, model: onnx.ModelProto, path: str, title: str) -> tuple[dic
     network = builder.create_network(1 << int(trt.NetworkDefinitionCreationFlag.STRONGLY_TYPED))
     parser = trt.OnnxParser(network, logger)
     supported = bool(parser.supports_model_v2(model.SerializeToString(), path))
-    found: dict[int, str] = {}
+    found: dict[int, _Reason] = {}
     for position in range(parser.num_errors):
         error = parser.get_error(position)
         found.setdefault(error.node(), _reason(error, title))
     return found, supported
 
 
-def _reason(error: Any, title: str) -> str:
+def _reason(error: Any, title: str) -> _Reason:
     op = error.node_operator() or "this op"
     text = " ".join(error.desc().split())
     if text in ("false", ""):
-        return f"{title} has no implementation of {op}"
+        return _Reason(f"{title} has no implementation of {op}", is_of_any_such_op=True)
     if "Plugin not found" in text:
-        return f"{title} knows no op {op!r}, and no plugin has that name"
+        said = f"{title} knows no op {op!r}, and no plugin has that name"
+        return _Reason(said, is_of_any_such_op=True)
     short = text if len(text) <= _LONGEST else text[:_LONGEST] + " [...]"
-    return f"{title} refuses {op}: {short}"
+    return _Reason(f"{title} refuses {op}: {short}")
 
 
 class _Graph:
@@ -110,6 +125,19 @@ class _Graph:
                     text = onnx.TensorProto.DataType.Name(kind).lower() if kind else "no tensor"
                     yield node.name, f"tensor {name!r} is {text}, which {title} does not compute in"
                     break
+
+    def not_behind_others(self, indices: Sequence[int], chosen: set[int]) -> set[int]:
+        """Those of ``chosen`` positions in ``indices`` that read nothing that others lead to."""
+        behind: set[str] = set()
+        found: set[int] = set()
+        for position, index in enumerate(indices):
+            node = self._model.graph.node[index]
+            reached = any(name in behind for name in _reads(node) if name)
+            if position in chosen and not reached:
+                found.add(position)
+            if position in chosen or reached:
+                behind.update(node.output)
+        return found
 
     def _type(self, name: str) -> int | None:
         if name in self._weights:

@@ -91,6 +91,8 @@ class EngineRunner:
         self._graph = 0
         self._plain_runs = 0
         self._stream = 0
+        self._profiler: Any = None
+        self._layers: list[tuple[str, float]] = []
         self._inputs: dict[str, _Tensor] = {}
         self._outputs: dict[str, _Tensor] = {}
         trt = library.load()
@@ -247,17 +249,20 @@ class EngineRunner:
     def profiled_run(self, feeds: Mapping[str, Array]) -> list[tuple[str, float]]:
         """Execute once without a graph; name and seconds of each layer."""
         arrays = {name: self._checked(tensor, feeds) for name, tensor in self._inputs.items()}
-        layers: list[tuple[str, float]] = []
         with self._lock:
+            if self._closed:
+                raise TargetError("the engine is closed")
             self._cuda.use()
             shapes = self._prepared(arrays)
-            profiler = _make_profiler(self._trt, layers)
-            self._context.profiler = profiler
+            if self._profiler is None:  # one for good: a context keeps all that it was ever given
+                self._profiler = _make_profiler(self._trt, self._layers)
+                self._context.profiler = self._profiler
+            self._layers.clear()
             for name, array in arrays.items():
                 self._inputs[name].staged(array.shape)[...] = array
             self._enqueue(arrays, shapes)
             self._cuda.synchronize(self._stream)
-        return layers
+            return list(self._layers)
 
     def layer_information(self) -> str:
         """The engine inspector's JSON."""

@@ -10,11 +10,20 @@ import pytest
 
 from partc.errors import TargetError
 from partc.ir.engine import EngineRecipe
+from partc.targets.protocol import Runner
+from partc.targets.tensorrt.inspector import read_layers
 from partc.targets.tensorrt.runner import EngineRunner
 from tests.support.nasty_models import floats
-from tests.targets.tensorrt.fake_gpu import FakeCuda, FakeLibrary
+from tests.targets.tensorrt.fake_gpu import LAYER_S, FakeCuda, FakeLibrary
 
 RECIPE = EngineRecipe(flavour="tensorrt")
+
+
+def named(batch: str = "2") -> onnx.ModelProto:
+    found = model(batch)
+    for number, node in enumerate(found.graph.node):
+        node.name = f"{node.op_type}_{number}"
+    return found
 
 
 def model(batch: str = "2") -> onnx.ModelProto:
@@ -26,7 +35,7 @@ def model(batch: str = "2") -> onnx.ModelProto:
 
 
 def opened(cuda: FakeCuda, batch: str = "2") -> EngineRunner:
-    library: Any = FakeLibrary(model(batch), cuda)
+    library: Any = FakeLibrary(named(batch), cuda)
     driver: Any = cuda
     return EngineRunner(library, b"engine", RECIPE, driver)
 
@@ -35,7 +44,7 @@ def feeds(batch: int = 2, seed: int = 0) -> dict[str, Any]:
     return {"x": floats(batch, 3, seed=seed), "z": floats(batch, 3, seed=seed + 1)}
 
 
-def check(runner: EngineRunner, given: dict[str, Any]) -> None:
+def check(runner: Runner, given: dict[str, Any]) -> None:
     found = runner.run(given)
     np.testing.assert_array_equal(found["y"], given["x"] + given["z"])
     np.testing.assert_array_equal(found["w"], -(given["x"] + given["z"]))
@@ -138,3 +147,51 @@ def test_a_closed_engine_says_so_and_closes_once() -> None:
     runner.close()
     with pytest.raises(TargetError, match="closed"):
         runner.run(feeds())
+
+
+def test_a_run_with_the_profiler_tells_each_layer_and_its_time() -> None:
+    cuda = FakeCuda()
+    with opened(cuda, "N") as runner:
+        for batch in (2, 3):  # each run tells of itself alone
+            layers = runner.profiled_run(feeds(batch))
+            assert layers == [("Add_0", LAYER_S), ("Neg_1", LAYER_S)]
+        check(runner, feeds(2))
+        assert [name for name, _ in runner.profiled_run(feeds(2))] == ["Add_0", "Neg_1"]
+    assert cuda.calls.count("begin_capture") == cuda.calls.count("launch") == 0
+    assert cuda.memory == {}
+
+
+def test_the_profiler_refuses_tensors_and_closing_as_a_run_does() -> None:
+    runner = opened(FakeCuda())
+    with pytest.raises(TargetError, match="needs tensor 'x'"):
+        runner.profiled_run({})
+    runner.close()
+    with pytest.raises(TargetError, match="closed"):
+        runner.profiled_run(feeds())
+
+
+def test_a_recorded_engine_is_profiled_without_its_graph() -> None:
+    """A graph's layers are timed as one."""
+    cuda = FakeCuda()
+    with opened(cuda) as runner:
+        for seed in range(3):
+            check(runner, feeds(seed=seed))
+        before = cuda.calls.count("launch")
+        assert len(runner.profiled_run(feeds())) == 2
+        assert cuda.calls.count("launch") == before
+        assert cuda.calls[-4:] == ["to_device", "execute", "to_host", "to_host"]
+
+
+def test_the_inspector_tells_the_layers() -> None:
+    with opened(FakeCuda()) as runner:
+        found = read_layers(runner.layer_information())
+    assert found.names == ("Add_0", "Neg_1")
+    assert set(found.tensors) == {"x", "z", "y", "w"}
+
+
+@pytest.mark.parametrize("core", [None, 0, 1])
+def test_the_accelerator_is_chosen_before_the_engine_is_read(core: int | None) -> None:
+    cuda: Any = FakeCuda()
+    library: Any = FakeLibrary(named(), cuda)
+    with EngineRunner(library, b"engine", RECIPE.model_copy(update={"dla_core": core}), cuda):
+        assert library.runtime.dla_core_of_reading == core
