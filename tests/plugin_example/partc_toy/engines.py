@@ -94,10 +94,14 @@ def _take_time(progress: Progress | None) -> None:
     process = subprocess.Popen([sys.executable, "-c", f"import time; time.sleep({seconds})"])
     if "PARTC_TOY_PID" in os.environ:
         Path(os.environ["PARTC_TOY_PID"]).write_text(str(process.pid), encoding="utf-8")
-    while process.poll() is None:
-        if progress is not None:
-            progress("trying tactics", 0.5)
-        time.sleep(0.05)
+    try:
+        while process.poll() is None:
+            if progress is not None:
+                progress("trying tactics", 0.5)
+            time.sleep(0.05)
+    finally:
+        process.kill()
+        process.wait()
 
 
 BACKEND: Any = ToyEngines()
