@@ -6,12 +6,14 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import onnx
 import pytest
 
 from partc.bundle.reader import Bundle
 from partc.verification import verify_bundle
 from tests.support.engine_hosts import camera_and_gpu
 from tests.support.nasty_models import parsed
+from tests.support.tiled_bundles import convolutions
 from tests.support.toy_plugin import install_toy, output_of, run_partc
 
 TOPOLOGY = """
@@ -143,3 +145,53 @@ def test_a_build_that_is_killed_leaves_the_engine_to_the_host(installed: Path, w
     assert "the toy's builder was killed" in entry.reason
     said = [notice for notice in found["notices"] if "has to build the engines of s0" in notice]
     assert len(said) == 1
+
+
+TILED_PIPELINE = PIPELINE.replace("split,", "plan-tiles,tile,split,")
+_LINK = """
+[[links]]
+between = ["{0}", "{1}"]
+bandwidth_mbit_s = 1e5
+rtt_ms = 0.0
+fixed_ms = 0.0
+"""
+_PAIRS = (("camera", "left"), ("camera", "right"), ("left", "right"))
+TILED_TOPOLOGY = (
+    "[hosts.camera]\nslowdown = 1000\n"
+    + "".join(f'[hosts.{name}]\ntarget = "toy-engines.toml"\n' for name in ("left", "right"))
+    + "".join(
+        _LINK.format(*p) for p in (("camera", "left"), ("camera", "right"), ("left", "right"))
+    )
+    + '[tiles]\nuse = "always"\n'
+)
+
+
+def with_tanh() -> onnx.ModelProto:
+    """Convolutions, with an op in their middle that some builders refuse."""
+    model = convolutions(4, side=96)
+    nodes = list(model.graph.node)
+    nodes[2].input[0] = "u1"
+    nodes.insert(2, onnx.helper.make_node("Tanh", ["t1"], ["u1"], "tanh"))
+    del model.graph.node[:]
+    model.graph.node.extend(nodes)
+    return model
+
+
+def test_a_tile_that_is_refused_is_the_op_that_it_is_a_tile_of(installed: Path, work: Path) -> None:
+    """The builder refuses ``tanh@left``; it is ``tanh`` that is kept off the host."""
+    onnx.save(with_tanh(), work / "model.onnx")
+    (work / "topology.toml").write_text(TILED_TOPOLOGY)
+    command = [TILED_PIPELINE if each == PIPELINE else each for each in COMPILE]
+    before = output_of([installed], *command, cwd=work)
+    tiles = {op for each in before["plan"]["segments"] for op in each["ops"]}
+    assert {"tanh@left", "tanh@right"} <= tiles
+    command[command.index("bundle")] = "again"
+    found = output_of([installed], *command, cwd=work, PARTC_TOY_REFUSES="Tanh")
+    hosts = {op: each["host"] for each in found["plan"]["segments"] for op in each["ops"]}
+    assert hosts["tanh"] == "camera"
+    manifest = Bundle.open(work / "again").manifest
+    refused = {name: [each.op for each in host.refused] for name, host in manifest.hosts.items()}
+    assert refused["camera"] == []
+    assert "tanh" in refused["left"] + refused["right"]
+    assert all(op == "tanh" for ops in refused.values() for op in ops)
+    verify_bundle(work / "again")

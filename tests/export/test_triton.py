@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import shutil
 from collections.abc import Callable
@@ -20,8 +21,10 @@ from partc.errors import BundleError, IntegrityError, UsageError
 from partc.export.checking import check_repository
 from partc.export.kserve import kserve_manifest, service_name
 from partc.export.triton import export_triton
+from partc.ir.engine import EngineEntry, EngineFile, Gpu
 from partc.ir.topology import Topology
 from partc.runtime.wire.triton_config import config_text, read_config
+from tests.support.engine_hosts import camera_and_gpu
 from tests.support.nasty_models import floats, parsed
 from tests.support.oracle import assert_same
 from tests.support.placements import QUICK
@@ -189,3 +192,82 @@ def test_names_that_kubernetes_accepts(text: str) -> None:
     assert len(name) <= 63
     assert name.strip("-") == name
     assert all(each.isascii() and (each.isalnum() or each == "-") for each in name)
+
+
+PLANS = {"8.7": b"a plan for Orin", "8.9": b"another one, for Ada"}
+
+
+@pytest.fixture(scope="module")
+def with_plans(tmp_path_factory: pytest.TempPathFactory) -> Bundle:
+    """A bundle whose engines were put in by hand: what they are, Triton alone would find out."""
+    folder = tmp_path_factory.mktemp("plans")
+    model = parsed("g (float[2,3] x) => (float[2,3] y) {a = Relu(x) y = Exp(a)}", {}).model
+    made = partc.compile(
+        model, camera_and_gpu(folder, "tensorrt"), output=folder / "bundle", pipeline=QUICK,
+        shapes={"x": (2, 3)}, use_store=False,
+    )  # fmt: skip
+    data = json.loads((made.path / "manifest.json").read_text())
+    engines = data["hosts"]["gpu"]["engines"]
+    for segment, entry in engines.items():
+        files = [
+            _put(data, made.path, made.manifest.hosts["gpu"].engines[segment], segment, each)
+            for each in PLANS
+        ]
+        entry.update(state="built", built=files, reason="")
+    (made.path / "manifest.json").write_text(json.dumps(data))
+    assert engines
+    return Bundle.open(made.path)
+
+
+def _put(
+    data: dict[str, Any], folder: Path, entry: EngineEntry, segment: str, capability: str
+) -> dict[str, Any]:
+    gpu = Gpu(
+        flavour="tensorrt", version="10.3.0.30", compute_capability=capability,
+        platform="linux-aarch64-tegra",
+    )  # fmt: skip
+    name = f"hosts/gpu/{segment}.sm{capability.replace('.', '')}.tensorrt"
+    content = PLANS[capability]
+    (folder / name).write_bytes(content)
+    digest = hashlib.sha256(content).hexdigest()
+    data["files"][name] = {"sha256": digest, "size_bytes": len(content)}
+    file = EngineFile(
+        key=entry.key_for(gpu), path=name, sha256=digest, size_bytes=len(content)
+    )  # fmt: skip
+    return file.model_dump(mode="json")
+
+
+def test_engines_go_as_plans_by_compute_capability(with_plans: Bundle, tmp_path: Path) -> None:
+    done = export_triton(with_plans, tmp_path / "repository")
+    segments = [s for s in with_plans.manifest.plan.segments if s.host == "gpu"]
+    assert segments
+    for segment in segments:
+        (name,) = [each for each in done.models if each.endswith(f"_{segment.id}")]
+        config = config_of(done.path, name)
+        assert (config.platform, config.backend) == ("tensorrt_plan", "tensorrt")
+        assert config.max_batch_size == 0
+        assert config.instance_group[0].kind == pb.ModelInstanceGroup.KIND_GPU
+        files = dict(config.cc_model_filenames)
+        assert files == {"8.7": "model.sm87.plan", "8.9": "model.sm89.plan"}
+        assert config.default_model_filename in files.values()
+        version = done.path / name / "1"
+        assert {each.name for each in version.iterdir()} == set(files.values())
+        for capability, file in files.items():
+            assert (version / file).read_bytes() == PLANS[capability]
+
+
+def test_a_plan_that_was_changed_is_not_exported(with_plans: Bundle, tmp_path: Path) -> None:
+    copy = tmp_path / "copy"
+    shutil.copytree(with_plans.path, copy)
+    file = next((copy / "hosts" / "gpu").glob("*.tensorrt"))
+    file.write_bytes(b"something else!")
+    with pytest.raises(IntegrityError):
+        export_triton(Bundle.open(copy), tmp_path / "repository")
+    assert not (tmp_path / "repository").exists()
+
+
+def test_a_plan_that_is_named_and_not_there_is_found(with_plans: Bundle, tmp_path: Path) -> None:
+    folder = export_triton(with_plans, tmp_path / "repository").path
+    next(folder.glob("*/1/model.sm87.plan")).unlink()
+    with pytest.raises(BundleError, match=r"model\.sm87\.plan"):
+        check_repository(folder)
