@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from partc.ir.topology import Topology
+from partc.runtime.onnx_fallback import GPU_PROVIDERS
 from tests.cli.support import Outcome, partc, small_model
 from tests.support.engine_hosts import camera_and_gpu
 from tests.support.engines import machine
@@ -38,9 +39,16 @@ def done(outcome: Outcome) -> Outcome:
 def test_inspect_lists_engines(bundle: Path, capfd: pytest.CaptureFixture[str]) -> None:
     text = done(partc(capfd, "inspect", bundle)).out
     assert "tensorrt, built on the host" in text
-    assert "would fall back to ONNX" in " ".join(text.split())
+    assert "would fall back to ONNX by onnxruntime (" in " ".join(text.split())
     data = json.loads(done(partc(capfd, "inspect", bundle, "--json")).out)
     assert {each["host"] for each in data["engines_here"]} == {"gpu"}
+    for each in data["engines_here"]:
+        assert set(each) == {"host", "segment", "would", "action", "reason", "gpu", "fallback"}
+        assert (each["action"], each["gpu"]) == ("fall_back", None)
+        provider, refused = each["fallback"]["provider"], each["fallback"]["refused"]
+        assert f"({provider}): {each['reason']}" in each["would"]
+        assert provider not in refused
+        assert provider == "CPUExecutionProvider" or refused.keys() < set(GPU_PROVIDERS)
 
 
 def test_build_says_what_is_missing(bundle: Path, capfd: pytest.CaptureFixture[str]) -> None:
