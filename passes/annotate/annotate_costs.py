@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import ClassVar, Literal
 
 from partc.errors import TargetError
@@ -22,7 +23,7 @@ from partc.passes.annotate.block_costs import (
     own_share,
     segment_fixed_cost,
 )
-from partc.passes.annotate.deployed_model import deployed_model
+from partc.passes.annotate.deployed_model import asked_model, deployed_model
 from partc.passes.annotate.stored_costs import CostKeys
 from partc.passes.contract import Context, Pass, PassResult
 from partc.passes.ingest.sample import sample_feeds
@@ -34,7 +35,7 @@ from partc.targets.here import why_other_hardware
 from partc.targets.meter import Meter, place_of
 from partc.targets.protocol import RunSettings, Sampling
 from partc.targets.settings import run_settings
-from partc.targets.support import refusals_said, unsupported_by_host
+from partc.targets.support import refusals_said, refuse_without_host, unsupported_by_host
 
 
 @dataclass(frozen=True)
@@ -72,7 +73,10 @@ class AnnotateCosts(Pass):
         """Measure once for each kind of host, then scale."""
         # What names nothing is found before anything is measured.
         problem_constraints(program, context.topology)
-        refused = unsupported_by_host(program, context.topology, context.meters)
+        refused = unsupported_by_host(
+            program, context.topology, context.meters, partial(asked_model, program, context)
+        )
+        refuse_without_host(program, (block.ops for block in program.blocks or ()), refused)
         costs: dict[str, dict[str, Cost]] = {block.name: {} for block in program.blocks or ()}
         fixed_s: dict[str, float] = {}
         whole_s: dict[str, float] = {}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import ClassVar, Literal
 
 import numpy as np
@@ -12,6 +13,7 @@ from partc.errors import ModelError, UsageError
 from partc.ir.program import Array, Program
 from partc.ir.tensor import TensorInfo
 from partc.passes import surgery
+from partc.passes.annotate.deployed_model import asked_before_types
 from partc.passes.contract import Context, Pass, PassResult
 from partc.passes.ingest.bind_shapes import bind_shapes
 from partc.passes.ingest.check_io import check_io
@@ -37,7 +39,9 @@ class InferShapes(Pass):
 
     def run(self, program: Program, context: Context) -> PassResult:
         """Infer, bind, and observe what is still unknown."""
-        refuse_unknown_ops(program, context.topology, context.meters)
+        refuse_unknown_ops(
+            program, context.topology, context.meters, partial(asked_before_types, program, context)
+        )
         homes = check_io(program, context.topology)
         written = inferred_types(program)
         bindings, notices = bind_shapes(program, written)

@@ -46,6 +46,18 @@ def test_all_of_several_are_named_even_one_behind_the_other() -> None:
     assert set(BACKEND.unsupported(parsed(text))) == {"Det_0", "Foo_2", "Bar_3"}
 
 
+def test_what_follows_from_a_refusal_is_none_of_its_own() -> None:
+    """The parser then knows no shape of what the refused op gives, and complains of its readers."""
+    model = parsed("""g (float[1,4,8,8] x, float[4,4,3,3] w) => (float[1,4,8,8] y) {
+        h = Cast <to = 10> (x) v = Cast <to = 10> (w) m = MeanVarianceNormalization(h)
+        c = Conv <pads = [1,1,1,1]> (m, v) n = MeanVarianceNormalization(c) y = Cast <to = 1> (n)
+    }""")
+    known = onnx.helper.make_tensor_value_info("m", onnx.TensorProto.FLOAT16, [1, 4, 8, 8])
+    model.graph.value_info.append(known)  # as inference does not tell it
+    names = {"MeanVarianceNormalization_2", "MeanVarianceNormalization_4"}
+    assert set(BACKEND.unsupported(model)) == names
+
+
 @pytest.mark.parametrize("kind", ["double", "string", "uint16", "complex64"])
 def test_ops_on_types_that_an_engine_would_change_are_refused(kind: str) -> None:
     text = (
@@ -79,3 +91,14 @@ def test_the_list_for_machines_without_a_parser_is_this_parsers() -> None:
     standard = {each.name for each in onnx.defs.get_all_schemas() if each.domain == ""}
     refused = {name for name in standard if not parser.supports_operator(name)}
     assert refused == WITHOUT_IMPLEMENTATION & standard
+
+
+BOXES = """g (float[1,4,4] b, float[1,1,4] s) => (int64[M,3] y) <int64 k = {3}, float t = {0.5}> {
+    a = Relu(b) y = NonMaxSuppression(a, s, k, t)
+}"""
+
+
+def test_an_output_whose_shape_depends_on_values_is_refused_though_it_is_parsed() -> None:
+    found = BACKEND.unsupported(parsed(BOXES))
+    assert set(found) == {"NonMaxSuppression_1"}
+    assert "depends on values" in found["NonMaxSuppression_1"]
