@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from partc.bundle.reader import Bundle
-from partc.errors import TargetError
+from partc.errors import BundleError, TargetError
 from partc.ir.engine import EngineEntry
 from partc.targets.protocol import Runner
 
@@ -29,6 +29,8 @@ def check_golden(runner: Runner, bundle: Bundle, entry: EngineEntry, what: str) 
     """
     if not entry.golden:
         return
+    if len(entry.golden) != 2:
+        raise BundleError(f"bundle {bundle.path} has half a golden pair; compile it again")
     feeds, expected = (bundle.arrays(name) for name in entry.golden)
     actual = runner.run(feeds)
     for name, reference in expected.items():

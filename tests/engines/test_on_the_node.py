@@ -23,6 +23,7 @@ from partc.targets.protocol import Detection, Runner, RunSettings
 from partc.targets.registry import load_backend
 from tests.engines.bundled import with_engines
 from tests.engines.test_end_to_end import SAMPLE, model_with_det
+from tests.engines.test_onnx_fallback import Machine
 from tests.support.engine_hosts import camera_and_gpu
 from tests.support.oracle import run_whole
 from tests.support.placements import QUICK
@@ -116,7 +117,7 @@ def backend(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> MadeUp:
         "load_backend",
         lambda name: made_up if name == "tensorrt" else real(name),
     )
-    # No other process knows of it; tests of that are in test_trials.py.
+    # No other process knows of it; tests of that are in test_serving.py.
     monkeypatch.setattr(engine_segments, "try_apart", lambda *_, **__: None)
     return made_up
 
@@ -175,6 +176,39 @@ def test_an_engine_with_other_answers_is_not_served(
     assert kinds(engines) == {"onnx"}
     assert all("gives another" in use.reason for use in engines.uses.values())
     assert any("runs its ONNX by onnxruntime" in record.message for record in caplog.records)
+
+
+def test_an_engine_with_other_answers_does_not_go_on_under_another_name(
+    bundle: Bundle, backend: MadeUp, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where ONNX Runtime's TensorRT is here, it is the same library."""
+    tensorrt, cuda = GPU_PROVIDERS
+    backend.factor = 1.5
+    machine = Machine({tensorrt: None, cuda: None}, {tensorrt: 1.5})
+    names = {"tensorrt": backend, "onnxruntime": machine}
+    monkeypatch.setattr(engine_segments, "load_backend", names.__getitem__)
+    for use in opened(bundle).uses.values():
+        assert use.detail == "onnxruntime (CUDAExecutionProvider)"
+        assert [each.provider for each in use.refusals] == [tensorrt]
+        assert "the engine of segment" in use.reason
+        assert "TensorrtExecutionProvider: it gives another" in use.reason
+    machine.refuses[cuda] = TargetError("CUDA failure 2: out of memory")
+    for use in opened(bundle).uses.values():
+        assert use.detail == "onnxruntime (CPUExecutionProvider)"
+        assert "CUDAExecutionProvider: CUDA failure 2: out of memory" in use.reason
+
+
+def test_with_half_a_golden_pair_no_gpu_is_trusted(
+    bundle: Bundle, backend: MadeUp, tmp_path: Path
+) -> None:
+    copy = with_engines(bundle, tmp_path / "copy", ORIN, engine_from)
+    for entry in copy.manifest.hosts["gpu"].engines.values():
+        del entry.golden[1:]
+    engines = EngineSegments(copy, "gpu")
+    for segment in segments_of(copy):
+        engines.open(segment, RunSettings()).close()
+    assert kinds(engines) == {"onnx"}
+    assert all("half a golden pair" in use.reason for use in engines.uses.values())
 
 
 def test_all_reasons_are_kept(bundle: Bundle, backend: MadeUp) -> None:
