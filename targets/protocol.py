@@ -11,13 +11,15 @@ from typing import Protocol, Self, runtime_checkable
 import numpy as np
 import onnx
 
-from partc.ir.engine import Precision
+from partc.ir.engine import BuildOptions, Precision
 from partc.measure.conditions import Conditions
-from partc.measure.keys import PRECISION_PREFIX
+from partc.measure.keys import ENGINE_PREFIX, PRECISION_PREFIX
 from partc.measure.statistics import PRECISION
 from partc.measure.stopping import StoppingRule
 
 Array = np.ndarray[tuple[int, ...], np.dtype[np.generic]]
+
+_BUILT_BY_DEFAULT = BuildOptions()
 
 
 @dataclass(frozen=True)
@@ -47,6 +49,7 @@ class RunSettings:
         provider_options: of the provider, sorted by name.
         precision: that is written into the segment's ONNX; backends run a segment as it is, so it
             only tells what was measured.
+        engine: how the segment's engine is built, for backends that build any.
     """
 
     threads: int = 1
@@ -54,17 +57,21 @@ class RunSettings:
     provider: str = ""
     provider_options: tuple[tuple[str, str], ...] = ()
     precision: Precision = "fp32"
+    engine: BuildOptions = _BUILT_BY_DEFAULT
 
     @property
     def key(self) -> str:
         """The settings as one line of text, as the keys of stored costs hold it.
 
-        float32 is not written, so that costs from before other precisions were measured count.
+        float32 is not written, nor how engines are built by default, so that costs from before
+        anything else was measured count.
         """
         parts = [str(self.threads), self.optimization]
         if self.provider:
             options = [f"{name}={value}" for name, value in self.provider_options]
             parts.append(",".join([self.provider, *options]))
+        if changed := self.engine.changed:
+            parts.append(f"{ENGINE_PREFIX}{changed}")
         if self.precision != "fp32":
             parts.append(f"{PRECISION_PREFIX}{self.precision}")
         return "|".join(parts)

@@ -13,12 +13,13 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import onnx
+from pydantic import TypeAdapter
 
 from partc.errors import TargetError
 from partc.targets.protocol import Array, RunSettings
@@ -26,6 +27,7 @@ from partc.targets.protocol import Array, RunSettings
 _STATM = Path("/proc/self/statm")
 _TIMEOUT_S = 600.0
 _RUNS = 3
+_settings: TypeAdapter[RunSettings] = TypeAdapter(RunSettings)
 
 
 @dataclass(frozen=True)
@@ -67,7 +69,7 @@ def measure_resident(
         job = {
             "model": str(path),
             "backend": backend,
-            "settings": asdict(settings or RunSettings()),
+            "settings": _settings.dump_python(settings or RunSettings(), mode="json"),
             "feeds": {name: f"a{number}" for number, name in enumerate(feeds)},
             "arrays": str(arrays),
         }
@@ -109,16 +111,15 @@ def _resident_bytes() -> int:
 def _measure(job: Mapping[str, Any]) -> dict[str, int]:
     from partc.targets.registry import load_backend
 
-    settings = dict(job["settings"])
-    settings["provider_options"] = tuple(map(tuple, settings["provider_options"]))
+    settings = _settings.validate_python(job["settings"])
     backend = load_backend(job["backend"])
-    with backend.runner(_tiny(), RunSettings(**settings)) as warm:
+    with backend.runner(_tiny(), settings) as warm:
         warm.run({"x": np.zeros(1, np.float32)})
     # Pickled arrays could run code; strings are the only ones that would need it.
     with np.load(job["arrays"], allow_pickle=False) as arrays:
         feeds = {name: arrays[key] for name, key in job["feeds"].items()}
     before = _resident_bytes()
-    with backend.runner(Path(job["model"]), RunSettings(**settings)) as runner:
+    with backend.runner(Path(job["model"]), settings) as runner:
         loaded = _resident_bytes()
         for _ in range(_RUNS):
             runner.run(feeds)

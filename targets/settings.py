@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Protocol
 
+from partc.ir.engine import BuildOptions
 from partc.ir.topology import Host
+from partc.targets.engines import engine_backend
 from partc.targets.protocol import RunSettings
-from partc.targets.registry import Target, load_target
+from partc.targets.registry import Target, backend_names, load_target
 
 
 class Deployed(Protocol):
@@ -53,4 +55,10 @@ def run_settings(host: Host, target: Target | None = None) -> RunSettings:
         provider=target.provider,
         provider_options=target.provider_options,
         precision=host.precision,
+        engine=host.engine.build if _may_build_engines(target.backend) else BuildOptions(),
     )
+
+
+def _may_build_engines(backend: str) -> bool:
+    """Of a backend that is not installed here, only the host's agent knows."""
+    return backend not in backend_names() or engine_backend(backend) is not None

@@ -313,10 +313,11 @@ Answer = TypeVar("Answer", bound=Message)
 
 
 def settings_to_plain(settings: RunSettings) -> dict[str, Any]:
-    """For `Job.settings`; agents from before precisions were measured know float32 alone."""
+    """For `Job.settings`, without what earlier agents do not know, where it is as by default."""
     plain = _plain(_settings, settings)
-    if settings.precision == RunSettings.precision:
-        del plain["precision"]
+    for name in ("precision", "engine"):
+        if getattr(settings, name) == getattr(RunSettings, name):
+            del plain[name]
     return plain
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Annotated, Literal, Self
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
@@ -56,11 +56,10 @@ class ShapeRange(_Strict):
         return self.min == self.max
 
 
-class EngineOptions(_Strict):
-    """What a user may say about the engines of a host: ``[hosts.NAME.engine]``.
+class BuildOptions(_Strict):
+    """What decides how fast an engine is, besides what it computes and on which machine.
 
     Attributes:
-        compute_capabilities: GPUs to build for ahead of time, as ``8.6``; TensorRT-RTX alone can.
         hardware_compatibility: ``ampere_plus`` makes engines that any GPU from Ampere on runs,
             slower.
         version_compatible: newer versions of TensorRT run the engine too, slower.
@@ -68,31 +67,58 @@ class EngineOptions(_Strict):
             the GPU.
         workspace_mib: memory for the builder's scratch tensors; all there is if not given.
         optimization_level: how long the builder searches, 0 to 5.
-        shapes: input tensor of a segment -> least and largest shape, where dimensions are open.
     """
 
-    compute_capabilities: tuple[Capability, ...] | None = None
     hardware_compatibility: Literal["none", "ampere_plus"] = "none"
     version_compatible: bool = False
     dla_core: Annotated[int, Field(ge=0, le=7)] | None = None
     workspace_mib: Annotated[int, Field(ge=1, le=2**20)] | None = None
     optimization_level: Annotated[int, Field(ge=0, le=5)] = 3
+
+    @property
+    def changed(self) -> str:
+        """What is not as it is by default, in one line: ``dla_core=0,optimization_level=5``."""
+        given = {name: getattr(self, name) for name in BuildOptions.model_fields}
+        return ",".join(
+            f"{name}={str(value).lower()}"
+            for name, value in sorted(given.items())
+            if value != BuildOptions.model_fields[name].default
+        )
+
+
+class EngineOptions(BuildOptions):
+    """What a user may say about the engines of a host: ``[hosts.NAME.engine]``.
+
+    Attributes:
+        compute_capabilities: GPUs to build for ahead of time, as ``8.6``; TensorRT-RTX alone can.
+        shapes: input tensor of a segment -> least and largest shape, where dimensions are open.
+    """
+
+    compute_capabilities: tuple[Capability, ...] | None = None
     shapes: dict[str, tuple[tuple[Dimension, ...], tuple[Dimension, ...]]] = {}
 
+    @property
+    def build(self) -> BuildOptions:
+        """Those of them by which any segment is built, and measured."""
+        return BuildOptions(**{name: getattr(self, name) for name in BuildOptions.model_fields})
 
-class EngineRecipe(_Strict):
+
+class EngineRecipe(BuildOptions):
     """Everything that decides what an engine is, besides the segment and the machine.
 
     Precision is no part of it: it is written into the segment's ONNX, and so in its digest.
     """
 
     flavour: Flavour
-    hardware_compatibility: Literal["none", "ampere_plus"] = "none"
-    version_compatible: bool = False
-    dla_core: Annotated[int, Field(ge=0, le=7)] | None = None
-    workspace_mib: Annotated[int, Field(ge=1, le=2**20)] | None = None
-    optimization_level: Annotated[int, Field(ge=0, le=5)] = 3
     shapes: dict[str, ShapeRange] = {}
+
+    @classmethod
+    def of(
+        cls, flavour: Flavour, options: BuildOptions, shapes: Mapping[str, ShapeRange] | None = None
+    ) -> Self:
+        """How to build what ``options`` ask for."""
+        given = {name: getattr(options, name) for name in BuildOptions.model_fields}
+        return cls(flavour=flavour, shapes=dict(shapes or {}), **given)
 
     @property
     def sha256(self) -> str:

@@ -13,6 +13,9 @@ _POWER = "power "
 PRECISION_PREFIX = "precision "
 """Of the part of the settings that tells in which precision a model ran, if not in float32."""
 
+ENGINE_PREFIX = "engine "
+"""Of the part that tells how its engine was built, if not by default; before the precision."""
+
 KINDS = {
     "block": "a block",
     "segment": "a segment",
@@ -38,8 +41,8 @@ class CostKey:
         signature: structure of what is measured (`partc.measure.signature`); empty for kinds that
             are measured once for each machine.
         fingerprint: hardware and backend.
-        settings: as `RunSettings.key` writes them: threads, level, provider, precision; empty
-            where nothing is run by a backend.
+        settings: as `RunSettings.key` writes them: threads, level, provider, engine, precision;
+            empty where nothing is run by a backend.
         pause_ms: idle time before each run; None where it does not count.
         power: the power mode of the machine; empty where it has none.
     """

@@ -158,7 +158,8 @@ class _Source:
     @property
     def _command(self) -> str:
         host, model = self._described, self.program.source or "MODEL"
-        if host.agent is not None:
+        # Only a topology says how engines are built.
+        if host.agent is not None or self.settings.engine.changed:
             return f"partc profile {model} --topology TOPOLOGY --host {self.host}"
         precision = self.settings.precision
         return (

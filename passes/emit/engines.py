@@ -201,15 +201,7 @@ def engine_recipe(
     Raises:
         BundleError: as `segment_shapes`.
     """
-    return EngineRecipe(
-        flavour=flavour,
-        hardware_compatibility=options.hardware_compatibility,
-        version_compatible=options.version_compatible,
-        dla_core=options.dla_core,
-        workspace_mib=options.workspace_mib,
-        optimization_level=options.optimization_level,
-        shapes=segment_shapes(options, program, segment),
-    )
+    return EngineRecipe.of(flavour, options, segment_shapes(options, program, segment))
 
 
 def segment_shapes(

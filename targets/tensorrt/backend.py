@@ -74,7 +74,7 @@ class TensorRtBackend:
         """An engine built here and now, or at the first run where a dimension is open."""
         from partc.targets.tensorrt.immediate import open_any
 
-        return open_any(self.library, model, EngineRecipe(flavour=self.flavour))
+        return open_any(self.library, model, EngineRecipe.of(self.flavour, settings.engine))
 
     def builders(self, capabilities: tuple[str, ...] | None) -> tuple[tuple[Gpu, ...], str]:
         """GPUs that engines can be built for on this machine."""

@@ -39,7 +39,7 @@ def profile(
     machine = machine_of(library.flavour)
     if machine.gpu is None:
         raise MissingBackendError(f"nothing can be measured on {library.title}: {machine.reason}")
-    recipe = EngineRecipe(flavour=library.flavour)
+    recipe = EngineRecipe.of(library.flavour, settings.engine)
     whole_s: list[float] = []
     runs: list[list[tuple[str, float]]] = []
     with tempfile.TemporaryDirectory(prefix="partc-") as folder:
