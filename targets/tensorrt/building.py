@@ -6,11 +6,14 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import onnx
+
 from partc.errors import TargetError, UnbuildableError
 from partc.ir.engine import EngineRecipe
 from partc.targets.tensorrt.flavour import Library
 from partc.targets.tensorrt.log import make_logger, sentence
 from partc.targets.tensorrt.timings import use_timings
+from partc.targets.tensorrt.value_shapes import value_shapes
 
 Progress = Callable[[str, float | None], None]
 
@@ -55,6 +58,7 @@ def build_engine(
     )
     if any(-1 in network.get_input(i).shape for i in range(network.num_inputs)):
         config.add_optimization_profile(_profile(library, builder, network, recipe))
+    _refuse_value_shapes(library, network, recipe, model)
     if library.flavour == "tensorrt":
         use_timings(config, timing_cache)
     if progress is not None:
@@ -125,6 +129,42 @@ def _profile(library: Library, builder: Any, network: Any, recipe: EngineRecipe)
         wanted = recipe.shapes[tensor.name]
         profile.set_shape(tensor.name, tuple(wanted.min), tuple(wanted.opt), tuple(wanted.max))
     return profile
+
+
+def _refuse_value_shapes(library: Library, network: Any, recipe: EngineRecipe, model: Path) -> None:
+    """Outputs that have open dimensions even where the inputs have none; before minutes of building
+    that nobody could use.
+
+    Raises:
+        UnbuildableError: names them, and the ops behind them.
+    """
+    if not _open_outputs(network):
+        return
+    inputs = [network.get_input(i) for i in range(network.num_inputs)]
+    written = {tensor.name: tuple(tensor.shape) for tensor in inputs if -1 in tensor.shape}
+    for tensor in inputs:
+        if tensor.name in written:
+            tensor.shape = tuple(recipe.shapes[tensor.name].opt)
+    outputs = _open_outputs(network)
+    for tensor in inputs:
+        if tensor.name in written:
+            tensor.shape = written[tensor.name]
+    if not outputs:
+        return
+    graph = onnx.load(model, load_external_data=False)
+    behind = value_shapes(graph).behind(outputs) or {
+        node.name: node.op_type for node in graph.graph.node if set(node.output) & set(outputs)
+    }
+    raise UnbuildableError(
+        f"{library.title} cannot build the segment: the shape of output {outputs[0]!r} depends on "
+        f"values, because of {', '.join(f'{op} ({kind})' for op, kind in behind.items())}, and "
+        "engines of partc cannot give out such tensors"
+    )
+
+
+def _open_outputs(network: Any) -> list[str]:
+    outputs = [network.get_output(i) for i in range(network.num_outputs)]
+    return [tensor.name for tensor in outputs if -1 in tensor.shape]
 
 
 def _monitor(trt: Any, progress: Progress) -> Any:

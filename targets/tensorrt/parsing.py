@@ -11,6 +11,7 @@ import onnx
 
 from partc.targets.tensorrt.flavour import Library
 from partc.targets.tensorrt.log import make_logger
+from partc.targets.tensorrt.value_shapes import never_given
 
 TENSOR_TYPES = {
     onnx.TensorProto.FLOAT, onnx.TensorProto.FLOAT16, onnx.TensorProto.BFLOAT16,
@@ -60,6 +61,7 @@ def refused_nodes(library: Library, path: Path) -> dict[str, str]:
         for i in own:
             refused[model.graph.node[indices[i]].name] = bad[i].text
         queue.append([index for i, index in enumerate(indices) if i not in own])
+    refused = {**never_given(model, library.title), **refused}
     return {name: reason for name, reason in refused.items() if name}
 
 

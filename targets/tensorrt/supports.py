@@ -15,6 +15,7 @@ from partc.targets.tensorrt.detect import machine_of
 from partc.targets.tensorrt.flavour import LIBRARIES, Library
 from partc.targets.tensorrt.known_ops import WITHOUT_IMPLEMENTATION
 from partc.targets.tensorrt.parsing import foreign_types
+from partc.targets.tensorrt.value_shapes import never_given
 
 _TIMEOUT_S = 600.0
 _STANDARD = ("", "ai.onnx")
@@ -38,7 +39,7 @@ def unsupported(model: onnx.ModelProto, judges: tuple[Library, ...]) -> dict[str
 
 def listed(model: onnx.ModelProto, title: str) -> dict[str, str]:
     """Node name -> why, by element types and a list of ops; plug-ins count as refused."""
-    refused = dict(foreign_types(model, title))
+    refused = {**never_given(model, title), **dict(foreign_types(model, title))}
     functions = {function.name for function in model.functions}
     for node in model.graph.node:
         for each in (node, *_inner(node)):

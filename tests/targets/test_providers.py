@@ -94,7 +94,7 @@ def test_what_tensorrt_leaves_out_stays_on_the_gpu_where_cuda_is_there(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     here = [providers.TENSORRT, providers.CUDA, providers.CPU]
-    monkeypatch.setattr(providers.ort, "get_available_providers", lambda: here)
+    monkeypatch.setattr(ort, "get_available_providers", lambda: here)
     options = (("device_id", "1"), ("trt_fp16_enable", "1"))
     settings = RunSettings(provider=providers.TENSORRT, provider_options=options)
     assert providers.as_asked(settings) == [

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import onnx
@@ -37,7 +37,7 @@ class Bench:
     def __init__(self) -> None:
         self.cuda = FakeCuda()
         self.builds = FakeBuilds()
-        self.library: Any = FakeLibrary(None, self.cuda)
+        self.library = cast(Any, FakeLibrary(None, self.cuda))
         self.backend = TensorRtBackend(self.library)
 
 

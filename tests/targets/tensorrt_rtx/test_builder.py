@@ -11,7 +11,7 @@ from pathlib import Path
 import onnx
 import pytest
 
-from partc.errors import MissingBackendError, TargetError
+from partc.errors import MissingBackendError, TargetError, UnbuildableError
 from partc.ir.engine import EngineRecipe, Gpu, ShapeRange
 from partc.targets.protocol import RunSettings
 from partc.targets.tensorrt import apart
@@ -141,6 +141,46 @@ def test_an_op_that_no_engine_holds(tmp_path: Path) -> None:
     )
     with pytest.raises(TargetError, match="cannot read the segment"):
         built(model_at(tmp_path, text=text), tmp_path / "engine")
+
+
+@pytest.mark.parametrize(
+    ("text", "op"),
+    [
+        (
+            """<ir_version: 8, opset_import: ["" : 17]>
+            g (float[1,4,4] b, float[1,1,4] s) => (int64[3,M] y)
+            <int64 k = {3}, float t = {0.5}>
+            {i = NonMaxSuppression(b, s, k, t) y = Transpose(i)}""",
+            "NonMaxSuppression_0 (NonMaxSuppression)",
+        ),
+        (
+            """<ir_version: 8, opset_import: ["" : 17]>
+            g (float[2,9] x, int64[1] k) => (float[2,M] y) {y, i = TopK(x, k)}""",
+            "TopK_0 (TopK)",
+        ),
+    ],
+)
+def test_outputs_whose_shape_depends_on_values_are_refused_before_building(
+    tmp_path: Path, text: str, op: str
+) -> None:
+    path = model_at(tmp_path, "N", text)
+    model = onnx.load(path)
+    for index, node in enumerate(model.graph.node):
+        node.name = f"{node.op_type}_{index}"
+    onnx.save(model, path)
+    with pytest.raises(UnbuildableError, match="shape of output 'y' depends on values") as caught:
+        built(path, tmp_path / "engine")
+    assert f"because of {op}, and" in str(caught.value)
+
+
+def test_outputs_whose_shape_follows_from_the_inputs_are_built(tmp_path: Path) -> None:
+    text = """<ir_version: 8, opset_import: ["" : 17]>
+    g (float[B,6] x) => (float[P,Q] y) <int64[1] m = {-1}>
+    {s = Shape <start=0, end=1> (x) t = Concat <axis = 0> (m, s) y = Reshape(x, t)}"""
+    shapes = {"x": ShapeRange(min=[1, 6], opt=[2, 6], max=[4, 6])}
+    recipe = RECIPE.model_copy(update={"shapes": shapes})
+    path = model_at(tmp_path, text=text)
+    assert built(path, tmp_path / "one", recipe) == built(path, tmp_path / "two", recipe)
 
 
 def test_a_place_that_cannot_be_written(tmp_path: Path) -> None:
