@@ -62,7 +62,7 @@ def question(**changes: Any) -> bytes:
 
 
 def asked(line: socket.socket, message: bytes) -> Any:
-    frames.write_message(line, message)
+    frames.write_message(line, [message])
     return decode_stream_answer(memoryview(frames.read_message(line, LIMIT)))
 
 
@@ -79,7 +79,7 @@ def request(call: str, bundle: Path, time_left_s: float = 20.0) -> CallRequest:
 def test_a_message_arrives_whole_however_it_is_cut(message: bytes, sizes: list[int]) -> None:
     near, far = socket.socketpair()
     with near, far:
-        whole = frames.header(message) + message
+        whole = b"".join(frames.framed([message]))
 
         def send() -> None:
             left = whole
@@ -95,14 +95,18 @@ def test_a_message_arrives_whole_however_it_is_cut(message: bytes, sizes: list[i
 
 
 @settings(max_examples=20, deadline=None)
-@given(st.binary(max_size=300_000), st.floats(0, 1))
-def test_what_is_gone_already_is_not_sent_again(message: bytes, share: float) -> None:
+@given(
+    st.lists(st.binary(max_size=300) | st.integers(0, 150_000).map(bytes), max_size=8),
+    st.floats(0, 1),
+)
+def test_what_is_gone_already_is_not_sent_again(message: list[bytes], share: float) -> None:
     near, far = socket.socketpair()
     with near, far:
-        gone = int(share * (len(message) + 4))
+        whole = b"".join(frames.framed(message))
+        assert len(whole) == frames.framed_bytes(message)
+        gone = int(share * len(whole))
         sender = threading.Thread(target=frames.write_message, args=(near, message, gone))
         sender.start()
-        whole = frames.header(message) + message
         assert frames.read_exactly(far, len(whole) - gone) == whole[gone:]
         sender.join()
 
@@ -171,7 +175,7 @@ def test_messages_that_arrive_together_are_told_apart(
     near, far = socket.socketpair()
     with near, far:
         messages = [(bytes([n % 256]) * size, quiet) for n, (size, quiet) in enumerate(sizes)]
-        whole = b"".join(frames.header(message, quiet) + message for message, quiet in messages)
+        whole = b"".join(b"".join(frames.framed([message], quiet)) for message, quiet in messages)
 
         def send() -> None:
             for start in range(0, len(whole), piece):
@@ -186,8 +190,8 @@ def test_messages_that_arrive_together_are_told_apart(
 
 
 def test_a_quiet_message_is_answered_only_if_it_is_refused(line: socket.socket) -> None:
-    frames.write_message(line, question(), is_quiet=True)
-    frames.write_message(line, question(model="s9"), is_quiet=True)
+    frames.write_message(line, [question()], is_quiet=True)
+    frames.write_message(line, [question(model="s9")], is_quiet=True)
     refusal, is_quiet = frames.Reader(line).message(LIMIT)
     assert is_quiet
     with pytest.raises(CallFailedError) as caught:

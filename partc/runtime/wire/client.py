@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future
 from queue import SimpleQueue
 from typing import Any
@@ -22,8 +22,9 @@ from partc.runtime.transport import (
     PendingCall,
     Report,
 )
+from partc.runtime.wire.frames import Buffer, size_bytes
 from partc.runtime.wire.lines import Lines, NoLinesError, Sent
-from partc.runtime.wire.messages import decode_answer, decode_stream_answer, encode_request
+from partc.runtime.wire.messages import decode_answer, decode_stream_answer, request_pieces
 from partc.runtime.wire.security import open_channel, why_unreachable
 
 SERVICE = "inference.GRPCInferenceService"
@@ -108,7 +109,7 @@ class _Peer:
         self._idle: list[_Stream] = []
 
     def start(self, request: CallRequest) -> PendingCall:
-        message = encode_request(
+        message = request_pieces(
             ModelRequest(
                 model=request.call,
                 request=request.request,
@@ -122,7 +123,9 @@ class _Peer:
         future: Future[CallReply] = Future()
         if self._has_lines:
             return self._start_on_line(message, request, future)
-        return PendingCall(future, self._start_by_grpc(message, request.time_left_s, future))
+        return PendingCall(
+            future, self._start_by_grpc(b"".join(message), request.time_left_s, future)
+        )
 
     def probe(self, timeout_s: float, patient: bool) -> str | None:
         try:
@@ -153,16 +156,17 @@ class _Peer:
         self._channel.close()
 
     def _start_on_line(
-        self, message: bytes, request: CallRequest, future: Future[CallReply]
+        self, message: Sequence[Buffer], request: CallRequest, future: Future[CallReply]
     ) -> PendingCall:
         abandon = _Abandon()
         time_left_s = request.time_left_s
+        sent_bytes = size_bytes(message)
 
-        def answered(answer: bytearray | None) -> None:
+        def answered(answer: memoryview | None) -> None:
             if answer is None:
-                future.set_result(CallReply({}, Report(), len(message), 0))
+                future.set_result(CallReply({}, Report(), sent_bytes, 0))
             else:
-                self.deliver(message, answer, future)
+                self.deliver(sent_bytes, answer, future)
 
         def failed(error: CallFailedError | NoLinesError) -> None:
             if isinstance(error, CallFailedError):
@@ -170,7 +174,7 @@ class _Peer:
                 return
             if error.is_certain:
                 self._has_lines = False
-            abandon.by(self._start_by_grpc(message, time_left_s, future))
+            abandon.by(self._start_by_grpc(b"".join(message), time_left_s, future))
 
         abandon.first_by(
             self._lines.start(Sent(message, time_left_s, answered, failed, request.is_push))
@@ -189,13 +193,15 @@ class _Peer:
         stream.send(message, future, time_left_s)
         return stream.close
 
-    def deliver(self, message: bytes, answer: bytes | bytearray, future: Future[CallReply]) -> None:
+    def deliver(
+        self, sent_bytes: int, answer: bytes | memoryview, future: Future[CallReply]
+    ) -> None:
         try:
             found = decode_stream_answer(memoryview(answer), self.pace)
         except CallFailedError as error:
             future.set_exception(error)
         else:
-            future.set_result(_reply(found, len(message), len(answer)))
+            future.set_result(_reply(found, sent_bytes, len(answer)))
 
     def _start_unary(
         self, message: bytes, time_left_s: float, future: Future[CallReply]
@@ -287,7 +293,7 @@ class _Stream:
             raise CallFailedError(FailureKind.ERROR, "it answered without having been asked")
         request, future, _ = sent
         self._peer.stream_is_idle(self)
-        self._peer.deliver(request, message, future)
+        self._peer.deliver(len(request), message, future)
 
 
 class _Abandon:

@@ -8,7 +8,7 @@ import socket
 import ssl
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 
 from partc.ir.address import split_address
 from partc.runtime.credentials import Credentials
@@ -16,7 +16,7 @@ from partc.runtime.transport import GivingUp
 from partc.runtime.wire import frames
 from partc.runtime.wire.security import server_context
 
-Answer = Callable[[memoryview, GivingUp], tuple[bytes, bool]]
+Answer = Callable[[memoryview, GivingUp, bool], Sequence[frames.Buffer]]
 
 MAX_CONNECTIONS = 512
 """Lines and connections of gRPC, which have a thread or two each; more are refused at once."""
@@ -36,7 +36,8 @@ class Door:
     Args:
         listen: ``HOST:PORT``; port 0 takes a free one.
         inner: where gRPC listens on this machine, with the same credentials.
-        answer: makes the answer to a message, and says whether it is a good one; raises nothing.
+        answer: makes the answer to a message, in pieces; none to a quiet message that is well.
+            It raises nothing.
         credentials: by which callers and this host know each other.
 
     Attributes:
@@ -147,16 +148,15 @@ class Door:
                 except frames.FrameError as error:
                     self._refuse(line, error)
                     return
-                answer, is_good = self._answer(memoryview(message), caller.waits())
+                answer = self._answer(message, caller.waits(), is_quiet)
                 caller.has_answer()
                 del message
-                if is_quiet and is_good:
-                    continue
-                frames.write_message(line, answer, is_quiet=is_quiet)
+                if answer:
+                    frames.write_message(line, answer, is_quiet=is_quiet)
 
     def _refuse(self, line: socket.socket, error: frames.FrameError) -> None:
         """Say what is wrong, and read on for a while, or the caller would not see it."""
-        frames.write_message(line, self._refusal(str(error)))
+        frames.write_message(line, [self._refusal(str(error))])
         end_s = time.monotonic() + _LONGEST_DRAIN_S
         line.settimeout(_LONGEST_DRAIN_S)
         while time.monotonic() < end_s and line.recv(_PASSED_BYTES):

@@ -14,6 +14,9 @@ import contextlib
 import hmac
 import socket
 import struct
+from collections.abc import Iterator, Sequence
+
+import numpy as np
 
 GREETING = b"partc-line/1\n"
 PROTOCOL = "partc-line/1"
@@ -21,10 +24,11 @@ PROTOCOL = "partc-line/1"
 
 WELCOME, NOT_KNOWN, FULL = b"W", b"N", b"F"
 
-Buffer = bytes | bytearray
+Buffer = bytes | bytearray | memoryview
 
 LONGEST_TOKEN_BYTES = 4096
 _SHORT_BYTES = 64 << 10
+_MOST_PIECES_AT_ONCE = 512  # of 1,024 that systems take
 _TAKEN_ON_TRUST_BYTES = 4 << 20
 """What four bytes may claim before anything has come."""
 
@@ -89,22 +93,58 @@ def is_greeted(connection: socket.socket, token: str | None) -> bool:
     return token is None or hmac.compare_digest(bytes(shown), token.encode())
 
 
-def header(message: Buffer, is_quiet: bool = False) -> bytes:
-    """What stands before a message."""
-    return _LENGTH.pack(len(message) | (_QUIET if is_quiet else 0))
+def size_bytes(message: Sequence[Buffer]) -> int:
+    """Of a message in pieces."""
+    return sum(map(len, message))
+
+
+def framed_bytes(message: Sequence[Buffer]) -> int:
+    """The same with what stands before it."""
+    return _LENGTH.size + size_bytes(message)
+
+
+def framed(message: Sequence[Buffer], is_quiet: bool = False) -> list[Buffer]:
+    """A message in pieces, with what stands before it."""
+    return [_LENGTH.pack(size_bytes(message) | (_QUIET if is_quiet else 0)), *message]
 
 
 def write_message(
-    connection: socket.socket, message: Buffer, gone: int = 0, is_quiet: bool = False
+    connection: socket.socket, message: Sequence[Buffer], gone: int = 0, is_quiet: bool = False
 ) -> None:
     """Send a message with its header, less the bytes of both that are ``gone`` already."""
-    head = header(message, is_quiet)
-    if gone == 0 and len(message) <= _SHORT_BYTES:
-        connection.sendall(head + message)
-        return
-    if gone < len(head):
-        connection.sendall(head[gone:])
-    connection.sendall(memoryview(message)[max(0, gone - len(head)) :])
+    for run in _runs(framed(message, is_quiet)):
+        connection.sendall(run[gone:])
+        gone = max(0, gone - len(run))
+
+
+def send_some(connection: socket.socket, message: Sequence[Buffer], is_quiet: bool) -> int:
+    """Send what goes at once of a message and its header: how many bytes did.
+
+    Raises:
+        OSError: nothing goes at once.
+    """
+    parts = framed(message, is_quiet)
+    return connection.sendmsg(parts[:_MOST_PIECES_AT_ONCE], [], socket.MSG_DONTWAIT)
+
+
+def _runs(parts: Sequence[Buffer]) -> Iterator[memoryview]:
+    """The same bytes, with short pieces put together so that they share packets."""
+    short: list[Buffer] = []
+    gathered = 0
+    for part in parts:
+        if len(part) > _SHORT_BYTES:
+            if short:
+                yield memoryview(b"".join(short))
+            yield memoryview(part)
+            short, gathered = [], 0
+            continue
+        short.append(part)
+        gathered += len(part)
+        if gathered > _SHORT_BYTES:
+            yield memoryview(b"".join(short))
+            short, gathered = [], 0
+    if short:
+        yield memoryview(b"".join(short))
 
 
 class Reader:
@@ -115,7 +155,7 @@ class Reader:
         self._scratch = bytearray(_SCRATCH_BYTES)
         self._begin = self._end = 0
 
-    def message(self, max_bytes: int) -> tuple[bytearray, bool]:
+    def message(self, max_bytes: int) -> tuple[memoryview, bool]:
         """The next message, and whether it is quiet.
 
         Raises:
@@ -136,17 +176,18 @@ class Reader:
             reason = f"a message of {length} bytes; at most {max_bytes} are taken"
             raise FrameError(reason, length)
         here = min(length, self._end - self._begin)
-        message = bytearray(min(length, _TAKEN_ON_TRUST_BYTES))
+        message = _unfilled(min(length, _TAKEN_ON_TRUST_BYTES))
         message[:here] = view[self._begin : self._begin + here]
         self._begin += here
         while True:
-            with memoryview(message) as rest:
-                while here < len(rest):
-                    here += _received(self._connection, rest[here:])
+            while here < len(message):
+                here += _received(self._connection, message[here:])
             if here == length:
                 return message, bool(said & _QUIET)
             # As much again as has really come.
-            message.extend(bytes(min(here, length - here)))
+            grown = _unfilled(min(2 * here, length))
+            grown[:here] = message
+            message = grown
 
     @property
     def has_more(self) -> bool:
@@ -159,7 +200,7 @@ class Reader:
         self._begin, self._end = 0, left
 
 
-def read_message(connection: socket.socket, max_bytes: int) -> bytearray:
+def read_message(connection: socket.socket, max_bytes: int) -> memoryview:
     """The one message that comes now; raises as `Reader.message`."""
     reader = Reader(connection)
     message, _ = reader.message(max_bytes)
@@ -179,6 +220,11 @@ def read_exactly(connection: socket.socket, size_bytes: int) -> bytearray:
     while got < size_bytes:
         got += _received(connection, view[got:])
     return found
+
+
+def _unfilled(size_bytes: int) -> memoryview:
+    """Memory that the message will fill, and that nothing fills before."""
+    return np.empty(size_bytes, np.uint8).data
 
 
 def _received(connection: socket.socket, view: memoryview) -> int:

@@ -21,6 +21,10 @@ MAX_FIELDS = 4096
 
 _VARINT, _FIXED64, _LENGTH_DELIMITED, _FIXED32 = 0, 1, 2, 5
 
+_ALIGNMENT = 16
+_PADDING_FIELD = 15  # of no message here; who does not know a field passes over it
+_LEAST_PADDING_BYTES = 2
+
 
 def length_delimited(field: int, payload_bytes: int) -> bytes:
     """The tag and length that stand before a field's payload."""
@@ -32,12 +36,33 @@ def join(header: bytes, raw_field: int, raws: Sequence[Buffer]) -> bytes:
     return b"".join(pieces(header, raw_field, raws))
 
 
-def pieces(header: bytes, raw_field: int, raws: Sequence[Buffer]) -> list[Buffer]:
-    """The parts of a serialised message, not joined yet."""
+def pieces(header: bytes, raw_field: int, raws: Sequence[Buffer], offset: int = 0) -> list[Buffer]:
+    """The parts of a serialised message, not joined yet.
+
+    Raw contents are aligned, so that who reads the message needs no copy of them.
+
+    Args:
+        offset: bytes that stand before the message.
+    """
     parts: list[Buffer] = [header]
+    position = offset + len(header)
     for raw in raws:
-        parts += (length_delimited(raw_field, len(raw)), raw)
+        before = length_delimited(raw_field, len(raw))
+        before = _padding(position + len(before)) + before
+        parts += (before, raw)
+        position += len(before) + len(raw)
     return parts
+
+
+def nested(field: int, header: bytes, raw_field: int, raws: Sequence[Buffer]) -> list[Buffer]:
+    """`pieces` of a message that is itself one field of another."""
+    offset = 0
+    while True:
+        parts = pieces(header, raw_field, raws, offset)
+        before = length_delimited(field, sum(map(len, parts)))
+        if len(before) <= offset:
+            return [before, *parts]
+        offset = len(before)
 
 
 def split(message: Buffer, raw_field: int) -> tuple[bytes, list[memoryview]]:
@@ -74,6 +99,17 @@ def nested_field(message: Buffer, field: int) -> tuple[bytes, memoryview]:
     view = memoryview(message)
     small, nested = split(view, field)
     return small, nested[0] if nested else view[:0]
+
+
+def _padding(position: int) -> bytes:
+    """A field without meaning, so that what begins at ``position`` is aligned behind it."""
+    missing = -position % _ALIGNMENT
+    if not missing:
+        return b""
+    if missing < _LEAST_PADDING_BYTES:
+        missing += _ALIGNMENT
+    zeros = bytes(missing - _LEAST_PADDING_BYTES)
+    return length_delimited(_PADDING_FIELD, len(zeros)) + zeros
 
 
 def _field_end(view: memoryview, position: int, wire_type: int) -> tuple[int, int]:

@@ -7,7 +7,7 @@ import select
 import socket
 import ssl
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from queue import SimpleQueue
 
@@ -38,16 +38,16 @@ class NoLinesError(Exception):
 
 @dataclass(frozen=True)
 class Sent:
-    """A message under way. One of both functions is called once, in a line's thread.
+    """A message under way, in pieces. One of both functions is called once, in a line's thread.
 
     Attributes:
         is_quiet: it is answered, with nothing, as soon as it is on its way.
         failed: with a `CallFailedError`, or a `NoLinesError` if nothing was sent yet.
     """
 
-    message: bytes
+    message: Sequence[frames.Buffer]
     time_left_s: float
-    answered: Callable[[bytearray | None], None]
+    answered: Callable[[memoryview | None], None]
     failed: Callable[[CallFailedError | NoLinesError], None]
     is_quiet: bool = False
 
@@ -74,8 +74,8 @@ class Lines:
 
     def start(self, sent: Sent) -> Callable[[], None]:
         """Send a message without waiting; what is returned hangs up."""
-        if len(sent.message) > frames.LARGEST_MESSAGE_BYTES:
-            reason = f"a message of {len(sent.message)} bytes is larger than a line carries"
+        if (size_bytes := frames.size_bytes(sent.message)) > frames.LARGEST_MESSAGE_BYTES:
+            reason = f"a message of {size_bytes} bytes is larger than a line carries"
             sent.failed(CallFailedError(FailureKind.BUSY, reason))
             return lambda: None
         line = self._free_line() or _Line(self)
@@ -184,11 +184,10 @@ class _Line:
         """
         gone = 0
         if self._connection is not None and not isinstance(self._connection, ssl.SSLSocket):
-            head = frames.header(sent.message, sent.is_quiet)
             # What fails here fails again in the thread, which then says so.
             with contextlib.suppress(OSError):
-                gone = self._connection.sendmsg([head, sent.message], [], socket.MSG_DONTWAIT)
-            if sent.is_quiet and gone == len(head) + len(sent.message):
+                gone = frames.send_some(self._connection, sent.message, sent.is_quiet)
+            if sent.is_quiet and gone == frames.framed_bytes(sent.message):
                 self._lines.has_finished(self)
                 sent.answered(None)
                 return
@@ -239,7 +238,7 @@ class _Line:
             if self._is_closed:
                 raise frames.LineClosedError("the caller hung up")
 
-    def _exchange(self, sent: Sent, gone: int) -> bytearray | None:
+    def _exchange(self, sent: Sent, gone: int) -> memoryview | None:
         assert self._connection is not None
         try:
             frames.write_message(self._connection, sent.message, gone, sent.is_quiet)

@@ -20,6 +20,7 @@ from partc.runtime.transport import (
     CallFailedError,
     CallTime,
     FailureKind,
+    GivingUp,
     PushTime,
     Report,
     SegmentTime,
@@ -60,6 +61,11 @@ _CONTENTS_OF = {
 
 def encode_request(request: ModelRequest, pace: Pace = NATIVE) -> bytes:
     """A serialised ModelInferRequest; tensors are encoded at ``pace``."""
+    return b"".join(request_pieces(request, pace))
+
+
+def request_pieces(request: ModelRequest, pace: Pace = NATIVE) -> list[Buffer]:
+    """The same in pieces, without a copy of tensors that travel as they are."""
     header = pb.ModelInferRequest(model_name=request.model, id=request.request)
     if request.identity:
         header.parameters[_IDENTITY].string_param = request.identity
@@ -71,11 +77,16 @@ def encode_request(request: ModelRequest, pace: Pace = NATIVE) -> bytes:
         _add_tensor(header.inputs, name, array, request.codecs.get(name, NONE), pace)
         for name, array in request.tensors.items()
     ]
-    return framing.join(header.SerializeToString(), framing.REQUEST_RAW_FIELD, raws)
+    return framing.pieces(header.SerializeToString(), framing.REQUEST_RAW_FIELD, raws)
 
 
-def decode_request(message: Buffer, pace: Pace = NATIVE) -> ModelRequest:
+def decode_request(
+    message: Buffer, pace: Pace = NATIVE, giving_up: GivingUp | None = None
+) -> ModelRequest:
     """What a ModelInferRequest asks for.
+
+    Args:
+        giving_up: says so when the caller no longer waits.
 
     Raises:
         RequestError: it is malformed.
@@ -90,6 +101,7 @@ def decode_request(message: Buffer, pace: Pace = NATIVE) -> ModelRequest:
         outputs=tuple(output.name for output in header.outputs),
         identity=parameters[_IDENTITY].string_param if _IDENTITY in parameters else "",
         time_left_s=timeout_us / 1e6 if timeout_us > 0 else None,
+        giving_up=giving_up,
     )
 
 
@@ -104,14 +116,17 @@ def request_label(message: Buffer) -> tuple[str, str]:
 
 def encode_answer(answer: ModelAnswer, pace: Pace = NATIVE) -> bytes:
     """A serialised ModelInferResponse."""
-    return b"".join(_answer_pieces(answer, pace))
+    return b"".join(framing.pieces(*_answer_parts(answer, pace)))
 
 
 def encode_stream_answer(answer: ModelAnswer, pace: Pace = NATIVE) -> bytes:
     """A serialised ModelStreamInferResponse."""
-    parts = _answer_pieces(answer, pace)
-    size = sum(len(part) for part in parts)
-    return b"".join([framing.length_delimited(_ANSWER_FIELD, size), *parts])
+    return b"".join(stream_answer_pieces(answer, pace))
+
+
+def stream_answer_pieces(answer: ModelAnswer, pace: Pace = NATIVE) -> list[Buffer]:
+    """The same in pieces, without a copy of tensors that travel as they are."""
+    return framing.nested(_ANSWER_FIELD, *_answer_parts(answer, pace))
 
 
 def encode_stream_failure(
@@ -173,14 +188,14 @@ def _parse(message_type: Any, message: Buffer, raw_field: int) -> tuple[Any, lis
         raise RequestError(f"the message is not a {message_type.DESCRIPTOR.name}") from error
 
 
-def _answer_pieces(answer: ModelAnswer, pace: Pace) -> list[Buffer]:
+def _answer_parts(answer: ModelAnswer, pace: Pace) -> tuple[bytes, int, list[Buffer]]:
     header = pb.ModelInferResponse(model_name=answer.model, model_version="1", id=answer.request)
     header.parameters[_REPORT].string_param = _encode_report(answer.report)
     raws = [
         _add_tensor(header.outputs, name, array, answer.codecs.get(name, NONE), pace)
         for name, array in answer.tensors.items()
     ]
-    return framing.pieces(header.SerializeToString(), framing.RESPONSE_RAW_FIELD, raws)
+    return header.SerializeToString(), framing.RESPONSE_RAW_FIELD, raws
 
 
 def _add_tensor(fields: Any, name: str, array: Array, codec: str, pace: Pace) -> Buffer:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import replace
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
@@ -16,12 +15,13 @@ from partc.runtime.models import HostedModels, ModelAnswer, Models, blamed, expl
 from partc.runtime.transport import CallFailedError, FailureKind, GivingUp
 from partc.runtime.wire.client import SERVICE
 from partc.runtime.wire.datatypes import datatype_of
+from partc.runtime.wire.framing import Buffer
 from partc.runtime.wire.messages import (
     decode_request,
     encode_answer,
-    encode_stream_answer,
     encode_stream_failure,
     request_label,
+    stream_answer_pieces,
 )
 
 _STATUS_OF_KIND = {
@@ -91,14 +91,20 @@ class InferenceService:
             kind, sentence = explain(error)
             context.abort(status_of(kind), sentence)
 
-    def answer(self, message: bytes | memoryview, giving_up: GivingUp) -> tuple[bytes, bool]:
-        """The ModelStreamInferResponse to a ModelInferRequest, and whether all went well."""
+    def answer(
+        self, message: bytes | memoryview, giving_up: GivingUp, is_quiet: bool = False
+    ) -> list[Buffer]:
+        """The ModelStreamInferResponse to a ModelInferRequest, in pieces.
+
+        Args:
+            is_quiet: only a failure is answered; otherwise there is nothing to say.
+        """
         try:
             found = self._answer(message, giving_up)
-            return encode_stream_answer(found, self._models.pace), True
+            return [] if is_quiet else stream_answer_pieces(found, self._models.pace)
         except Exception as error:
             label = request_label(message)
-            return encode_stream_failure(label, *explain(error), blamed(error)), False
+            return [encode_stream_failure(label, *explain(error), blamed(error))]
 
     def _infer(self, message: bytes, context: Any) -> bytes | None:
         try:
@@ -110,13 +116,12 @@ class InferenceService:
         return None
 
     def _answer(self, message: bytes | memoryview, giving_up: GivingUp) -> ModelAnswer:
-        request = decode_request(message, self._models.pace)
-        return self._models.answer(replace(request, giving_up=giving_up))
+        return self._models.answer(decode_request(message, self._models.pace, giving_up))
 
     def _infer_stream(self, messages: Iterator[bytes], context: Any) -> Iterator[bytes]:
         caller = _Caller(context)
         for message in messages:
-            yield self.answer(message, caller.waits())[0]
+            yield b"".join(self.answer(message, caller.waits()))
 
 
 class _Caller:
