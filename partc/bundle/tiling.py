@@ -13,7 +13,7 @@ from partc.suggest import unknown_name
 if TYPE_CHECKING:
     from partc.bundle.manifest import Manifest
 
-RowUnit = Literal["rows", "columns", "channels", "positions"]
+RowUnit = Literal["rows", "columns", "channels", "positions", "branches"]
 Span = tuple[int, int]
 
 _MOST_ROWS = 2**40
@@ -31,7 +31,8 @@ class TiledBlockEntry(_Strict):
     """One block of the model as it was, and who computes which of its rows.
 
     Attributes:
-        rows: of the whole block; with ``input-channels`` the channels that it reads.
+        rows: of the whole block; with ``input-channels`` the channels that it reads, with
+            ``branches`` one.
         computed: for each host of the group the rows from the first up to, without, the second;
             of the op of the block that is computed furthest.
         whole_s: what the whole block takes on the fastest host: its part of the work.
@@ -66,6 +67,8 @@ class TileGroupEntry(_Strict):
     """Blocks that several hosts compute side by side; see `partc.ir.tiling.TileGroup`.
 
     Attributes:
+        bounds: as many as hosts and one more; with ``branches`` as many as owners and one more.
+        owners: with ``branches``, who makes each part of ``exit``.
         unit: what a row is.
         receives: what the group's hosts are sent of ``entry``: from another group, halos.
         gives: what is sent of ``exit`` to hosts that put it together.
@@ -74,10 +77,11 @@ class TileGroupEntry(_Strict):
     entry: str
     exit: str
     axis: Annotated[int, Field(ge=0, le=15)]
-    kind: Literal["tiles", "input-channels"] = "tiles"
+    kind: Literal["tiles", "input-channels", "branches"] = "tiles"
     unit: RowUnit = "rows"
     hosts: list[str]
     bounds: list[Row]
+    owners: list[str] = []
     blocks: list[TiledBlockEntry]
     receives: list[SentRowsEntry] = []
     gives: list[SentRowsEntry] = []
@@ -175,8 +179,12 @@ def _check_hosts(group: TileGroupEntry, where: str, manifest: Manifest) -> None:
             raise ValueError(f"{where}: {unknown_name('host', host, manifest.hosts)}")
     if len(set(group.hosts)) != len(group.hosts):
         raise ValueError(f"{where} names a host twice")
-    if len(group.bounds) != len(group.hosts) + 1:
-        raise ValueError(f"{where} has {len(group.bounds)} bounds for {len(group.hosts)} hosts")
+    has_owners = group.kind == "branches"
+    if has_owners != bool(group.owners) or not set(group.owners) <= set(group.hosts):
+        raise ValueError(f"the owners of branches of {where} are not its hosts")
+    what, parts = ("branches", group.owners) if has_owners else ("hosts", group.hosts)
+    if len(group.bounds) != len(parts) + 1:
+        raise ValueError(f"{where} has {len(group.bounds)} bounds for {len(parts)} {what}")
     if group.bounds[0] != 0 or any(low >= high for low, high in pairwise(group.bounds)):
         raise ValueError(f"the bounds of {where} do not rise from 0")
 

@@ -11,7 +11,7 @@ import onnx
 from partc.errors import UsageError
 from partc.ir.tensor import TensorInfo
 
-TileKind = Literal["tiles", "input-channels"]
+TileKind = Literal["tiles", "input-channels", "branches"]
 Margins = Literal["auto", "cut", "kept"]
 
 
@@ -26,17 +26,21 @@ class TileGroup:
         hosts: who computes; each at most once.
         bounds: one more than hosts. With ``tiles``, ``hosts[k]`` computes the rows
             ``bounds[k]`` to ``bounds[k + 1]`` of ``exit``; with ``input-channels`` it works on
-            those channels of ``entry``.
+            those channels of ``entry``. With ``branches``, where the inputs of the Concat that
+            makes ``exit`` begin and end in it.
         axis: of ``exit`` (of ``entry`` for ``input-channels``): 2 for the rows of an image, 3 for
             its columns, 1 for channels or for the positions of a sequence.
         kind: ``tiles`` cuts the exit; ``input-channels`` lets every host add its part to one sum,
-            for a layer whose weights do not fit one host.
+            for a layer whose weights do not fit one host; ``branches`` gives every host some of
+            the branches that a Concat joins, with all of their layers: nothing is cut, and what
+            two branches have in common is done twice.
         margins: what becomes of rows that some ops of a tile need and others do not, as beside a
             residual join. ``cut`` takes them away where they are not needed, by Slices that
             backends cannot fuse; ``kept`` carries them along to the end of the group and computes
             a few rows for nothing; ``auto`` keeps them while they are few.
         sum_at: with ``input-channels``, where the parts are added and the rest of the blocks
             runs; the first host if None.
+        owners: with ``branches``, who makes each input of the Concat.
     """
 
     blocks: tuple[str, ...]
@@ -48,6 +52,7 @@ class TileGroup:
     kind: TileKind = "tiles"
     sum_at: str | None = None
     margins: Margins = "auto"
+    owners: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)

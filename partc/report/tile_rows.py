@@ -72,7 +72,9 @@ def tiling_sentence(facts: Facts) -> str | None:
     else:
         text += "none of that work is done twice"
     if tiling.halo_bytes:
-        return f"{text}, and tiles send each other {size(tiling.halo_bytes)} of halos per request."
+        is_cut = all(group.kind != "branches" for group in tiling.groups)
+        what = "halos" if is_cut else "halos and branches"
+        return f"{text}, and tiles send each other {size(tiling.halo_bytes)} of {what} per request."
     return f"{text}, and no halos are sent."
 
 
@@ -237,7 +239,7 @@ class _Drawing:
                 high = first
         room = (self._x(high, rows) - self._x(low, rows)) / _CHARACTER_WIDTH - 1
         numbers = f"{begin:,}–{end:,}"
-        text = f"{shortened(host, 20)} {numbers}"
+        text = f"{shortened(host, 20)} {numbers}" if rows > 1 else shortened(host, 20)
         text = text if len(text) <= room else numbers
         if len(text) <= room:
             x = (self._x(low, rows) + self._x(high, rows)) / 2
@@ -338,6 +340,9 @@ def _tooltip(group: TileGroupEntry, band: _Band) -> str:
         f"{host} {begin:,} to {end:,}"
         for host, (begin, end) in zip(group.hosts, band.computed, strict=True)
     ]
+    if group.kind == "branches":
+        owners = (host for host, (_, end) in zip(group.hosts, band.computed, strict=True) if end)
+        return f"{name}: {joined(list(owners))}"
     twice = rows_twice(band.computed)
     more = f", {twice:,} twice" if twice else ""
     return f"{name}, {band.rows:,} {group.unit}: {', '.join(parts)}{more}"

@@ -54,6 +54,7 @@ def tiling_entry(program: Program) -> TilingEntry | None:
             unit=_unit(tiled, group),
             hosts=list(group.hosts),
             bounds=list(group.bounds),
+            owners=list(group.owners),
             blocks=list(_blocks(tiled, position, group)),
             receives=receives[position],
             gives=gives[position],
@@ -129,6 +130,8 @@ def _sent(tiled: Tiled, transfer: Transfer, part: TensorPart) -> SentRowsEntry |
 
 
 def _unit(tiled: Tiled, group: TileGroup) -> RowUnit:
+    if group.kind == "branches":
+        return "branches"
     cut = group.entry if group.kind == "input-channels" else group.exit
     shape = tiled.tensors[cut].planned_shape
     if shape is not None and len(shape) == _IMAGE_RANK:

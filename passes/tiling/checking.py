@@ -11,6 +11,7 @@ from partc.ir.program import Op, Program
 from partc.ir.tiling import TileGroup, check_shares
 from partc.ir.topology import Topology
 from partc.passes.tiling.bound import Binder, BoundGroup
+from partc.passes.tiling.branches import Branching, branching
 from partc.passes.tiling.channels import InputChannels, input_channels
 from partc.passes.tiling.geometry import TilingError
 from partc.suggest import unknown_name
@@ -18,7 +19,7 @@ from partc.suggest import unknown_name
 
 def check_group(
     program: Program, topology: Topology, binder: Binder, group: TileGroup
-) -> BoundGroup | InputChannels:
+) -> BoundGroup | InputChannels | Branching:
     """Check one group and bind its ops.
 
     Raises:
@@ -33,6 +34,10 @@ def check_group(
             layer = input_channels(program, binder, ops, group.entry)
             _check_bounds(group, layer.channels, where)
             return layer
+        if group.kind == "branches":
+            found = branching(program, binder, ops, group.entry, group.exit, group.blocks)
+            _check_owners(group, found, where)
+            return found
         bound = binder.bind(ops, group.entry, group.exit, group.axis)
     except TilingError as error:
         raise PassError(
@@ -91,6 +96,24 @@ def _check_bounds(group: TileGroup, rows: int, where: str) -> None:
         raise UsageError(
             f"{where} cover {group.bounds[0]} to {group.bounds[-1]} of {rows} rows; bounds begin "
             "at 0 and end with the last row"
+        )
+
+
+def _check_owners(group: TileGroup, found: Branching, where: str) -> None:
+    if (group.axis, group.bounds) != (found.axis, found.bounds):
+        raise UsageError(
+            f"{where} are branches that op {found.join.name!r} joins along axis {found.axis} at "
+            f"{list(found.bounds)}, and not along axis {group.axis} at {list(group.bounds)}"
+        )
+    if len(group.owners) != len(found.branches):
+        raise UsageError(
+            f"{where} are {len(found.branches)} branches, and {len(group.owners)} owners are "
+            "named; name one host for each"
+        )
+    if set(group.owners) != set(group.hosts):
+        raise UsageError(
+            f"{where}: the owners of branches are {', '.join(sorted(set(group.owners)))}, and the "
+            f"hosts {', '.join(group.hosts)}; each host needs a branch, and each branch a host"
         )
 
 

@@ -7,25 +7,26 @@ host that holds rows and a Concat on the host that reads them are a halo.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from heapq import heappop, heappush
-from typing import TypeVar
+from itertools import pairwise
 
 import numpy as np
 import onnx
 
 from partc.errors import PassError
-from partc.ir.program import Array, Op, Program, captured_names
-from partc.ir.tensor import Dim, TensorInfo
+from partc.ir.program import Array, Op, Program
+from partc.ir.tensor import TensorInfo
 from partc.ir.tiling import TensorPart, TileGroup
 from partc.ir.topology import Topology
 from partc.passes.tiling.bound import Binder, BoundGroup, BoundOp, Demand
+from partc.passes.tiling.branches import Branching
 from partc.passes.tiling.channels import InputChannels
 from partc.passes.tiling.geometry import Tile
 from partc.passes.tiling.margins import Held, held_rows, reads_all
+from partc.passes.tiling.nodes import in_running_order, rename_reads, resized
 
-_Side = TypeVar("_Side", bound=Dim)
+Bound = BoundGroup | InputChannels | Branching
 
 
 @dataclass(frozen=True)
@@ -81,11 +82,13 @@ class Lowering:
         self._count = 0
         self.out = Lowered(tensors=dict(program.tensors))
 
-    def run(self, groups: Sequence[tuple[TileGroup, BoundGroup | InputChannels]]) -> Lowered:
+    def run(self, groups: Sequence[tuple[TileGroup, Bound]]) -> Lowered:
         """All groups in the order in which they run, then what is left as it was."""
         for position, (group, bound) in enumerate(groups):
             if isinstance(bound, InputChannels):
                 self._split_inputs(position, group, bound)
+            elif isinstance(bound, Branching):
+                self._share_branches(position, group, bound)
             else:
                 self._tile(position, group, bound)
         for op in self._program.ops:
@@ -94,7 +97,7 @@ class Lowering:
         for name in self._program.outputs:
             if name in self._pieces:
                 self._give_output(name)
-        self.out.nodes = _sorted(self.out.nodes)
+        self.out.nodes = in_running_order(self.out.nodes)
         return self.out
 
     # Tiles -----------------------------------------------------------------------------------
@@ -368,6 +371,46 @@ class Lowering:
     def _block_ops(self, name: str) -> tuple[str, ...]:
         return next(b.ops for b in self._program.blocks or () if b.name == name)
 
+    # Branches --------------------------------------------------------------------------------
+
+    def _share_branches(self, position: int, group: TileGroup, found: Branching) -> None:
+        self._tiled_ops.update(op.name for op in (*found.ops, found.join))
+        for host in group.hosts:
+            needed = found.needed(group.owners, host)
+            names = {tensor: f"{tensor}@{host}" for op in found.ops for tensor in op.outputs}
+            names[group.entry] = self.whole(group.entry, host)
+            for op in found.ops:
+                self.out.rows[position, op.name, host] = (0, int(op.name in needed))
+                if op.name in needed:
+                    self._run_whole(op, host, names)
+        edges = zip(found.parts, group.owners, pairwise(found.bounds), strict=True)
+        pieces = [Piece(host, f"{part}@{host}", group.axis, *edge) for part, host, edge in edges]
+        for piece in pieces:
+            self._describe(piece.name, TensorPart(group.exit, group.axis, piece.begin, piece.end))
+        self._pieces[group.exit] = pieces
+        self._whole_at[group.exit] = self._first_reader(group.exit)
+
+    def _run_whole(self, op: Op, host: str, names: Mapping[str, str]) -> None:
+        """A copy of an op for one of several hosts that may run it."""
+        node = onnx.NodeProto()
+        node.CopyFrom(self._program.nodes[op.name])
+        node.name = f"{op.name}@{host}"
+        rename_reads(node, names)
+        for index, tensor in enumerate(node.output):
+            node.output[index] = names.get(tensor, "")
+            if not tensor:
+                continue
+            info = self._program.tensor(tensor)
+            self.out.tensors[names[tensor]] = replace(info, name=names[tensor])
+            fixed = {side: axis for axis, side in enumerate(info.shape or ())
+                     if isinstance(side, int)}  # fmt: skip
+            if fixed and info.can_cross:
+                size = max(fixed)
+                self._describe(names[tensor], TensorPart(tensor, fixed[size], 0, size))
+        block = self._program.block_of[op.name].name
+        self.out.shares[f"{block}@{host}"] = (block, 1.0)
+        self.add(node, host, f"{block}@{host}")
+
     # What stays ------------------------------------------------------------------------------
 
     def _keep(self, op: Op) -> None:
@@ -525,59 +568,3 @@ class _TileWriter(Tile):
             self._lowering.describe(name, TensorPart(tensor, axis, *rows))
         else:
             self._lowering.describe_like(name, tensor, axis, rows[1] - rows[0])
-
-
-def resized(info: TensorInfo, name: str, sizes: Mapping[int, int]) -> TensorInfo:
-    """What is known of a tensor of other sizes along some axes."""
-
-    def changed(shape: tuple[_Side, ...]) -> tuple[_Side | int, ...]:
-        return tuple(sizes.get(axis, side) for axis, side in enumerate(shape))
-
-    return replace(
-        info,
-        name=name,
-        shape=None if info.shape is None else changed(info.shape),
-        planned_shape=None if info.planned_shape is None else changed(info.planned_shape),
-    )
-
-
-def rename_reads(node: onnx.NodeProto, names: Mapping[str, str]) -> None:
-    """Let a node and its bodies read tensors under other names."""
-    if not names:
-        return
-    for index, name in enumerate(node.input):
-        node.input[index] = names.get(name, name)
-    for attribute in node.attribute:
-        for body in (attribute.g, *attribute.graphs):
-            own = {value.name for value in (*body.input, *body.initializer)}
-            own.update(name for inner in body.node for name in inner.output)
-            visible = {old: new for old, new in names.items() if old not in own}
-            for inner in body.node:
-                rename_reads(inner, visible)
-            for output in body.output:
-                output.name = visible.get(output.name, output.name)
-
-
-def _sorted(nodes: Iterable[onnx.NodeProto]) -> list[onnx.NodeProto]:
-    """In an order in which they can run, as near as possible to the one given."""
-    ordered = list(nodes)
-    writer = {name: i for i, node in enumerate(ordered) for name in node.output if name}
-    waiting: list[set[int]] = []
-    readers: dict[int, list[int]] = {}
-    for i, node in enumerate(ordered):
-        needed = {writer[n] for n in (*node.input, *captured_names(node)) if n in writer}
-        waiting.append(needed)
-        for source in needed:
-            readers.setdefault(source, []).append(i)
-    ready = [i for i, needed in enumerate(waiting) if not needed]
-    found: list[onnx.NodeProto] = []
-    while ready:
-        i = heappop(ready)
-        found.append(ordered[i])
-        for reader in readers.get(i, ()):
-            waiting[reader].discard(i)
-            if not waiting[reader]:
-                heappush(ready, reader)
-    if len(found) != len(ordered):
-        raise PassError("the tiles wait for each other in a circle; this is a defect of the pass")
-    return found

@@ -2,21 +2,18 @@
 
 from __future__ import annotations
 
-import itertools
 import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
 from partc.errors import PassError
-from partc.ir.program import Block, Op, Program
+from partc.ir.program import Op, Program
 from partc.ir.tensor import element_bits
 from partc.ir.tiling import TileGroup
 from partc.passes.tiling.bound import Binder, BoundGroup
+from partc.passes.tiling.chains import Link, chains
 from partc.passes.tiling.geometry import TilingError
-
-# Tensors that may stay alive beside a sequence: more means a tangle that no cut would pay for.
-_MOST_BYPASSING = 6
 
 
 @dataclass(frozen=True)
@@ -116,10 +113,7 @@ class Tileability:
 
 
 def tileable_groups(program: Program, axes: Iterable[int] | None = None) -> Tileability:
-    """Find the cut tensors, and between which of them tiles are possible.
-
-    A cut tensor is one through which everything passes, beside tensors that are merely kept for
-    later (an attention mask, say, across blocks that do not read it).
+    """Find the cut tensors (`chains`), and between which of them tiles are possible.
 
     Args:
         axes: of the exits, those to try; by default rows, columns and channels of images, and
@@ -134,7 +128,7 @@ def tileable_groups(program: Program, axes: Iterable[int] | None = None) -> Tile
     wanted = None if axes is None else tuple(axes)
     ranges: list[TileableRange] = []
     closed: dict[tuple[str, str, int | None], Closed] = {}
-    for chain in _chains(program):
+    for chain in chains(program):
         for link in chain:
             if link.why is not None:
                 names = tuple(block.name for block in link.blocks)
@@ -162,75 +156,6 @@ def _refusing_blocks(program: Program, binder: Binder) -> Iterator[Closed]:
         for op in (program.op_by_name[name] for name in block.ops):
             if why := binder.why_closed(op):
                 yield Closed("", op.outputs[0], (block.name,), None, why)
-
-
-@dataclass(frozen=True)
-class Link:
-    """Two cut tensors that follow one another; ``why`` says what else joins their two sides."""
-
-    entry: str
-    exit: str
-    blocks: tuple[Block, ...]
-    why: str | None = None
-
-
-def _chains(program: Program) -> Iterator[list[Link]]:
-    """Sequences of stages, one for each set of tensors that bypasses them; the plainest first."""
-    blocks = program.blocks or ()
-    made = {tensor: i for i, block in enumerate(blocks) for tensor in block.outputs}
-    last_read = {tensor: i for i, block in enumerate(blocks) for tensor in block.inputs}
-    for name in program.outputs:
-        last_read.setdefault(name, len(blocks))
-    ends: dict[int, list[str]] = {}
-    for tensor, position in last_read.items():
-        ends.setdefault(position, []).append(tensor)
-    live = {name for name in program.inputs if name in last_read}
-    places: dict[frozenset[str], list[tuple[int, str]]] = {}
-    for position in range(-1, len(blocks)):
-        if position >= 0:
-            live.update(t for t in blocks[position].outputs if t in last_read)
-            live.difference_update(ends.get(position, ()))
-        if len(live) <= _MOST_BYPASSING + 1:
-            for tensor in sorted(live):
-                places.setdefault(frozenset(live - {tensor}), []).append((position, tensor))
-    for bypassing in sorted(places, key=lambda names: (len(names), -len(places[names]))):
-        chain: list[Link] = []
-        found = places[bypassing]
-        for (begin, entry), (end, exit) in itertools.pairwise(found):
-            if entry == exit or made.get(exit, -1) <= begin:
-                continue
-            inside = blocks[begin + 1 : end + 1]
-            why = _why_open(program, inside, exit, bypassing)
-            if why is None:
-                chain.append(Link(entry, exit, inside))
-                continue
-            if chain:
-                yield chain
-            yield [Link(entry, exit, inside, why)]
-            chain = []
-        if chain:
-            yield chain
-
-
-def _why_open(
-    program: Program,
-    inside: Sequence[Block],
-    exit: str,
-    bypassing: frozenset[str],
-) -> str | None:
-    """What else than the entry enters, or what else than the exit leaves."""
-    for block in inside:
-        for name in block.ops:
-            op = program.op_by_name[name]
-            for tensor in op.inputs:
-                if tensor in bypassing:
-                    return (
-                        f"op {op.name!r} ({op.op_type}) also reads {tensor!r}, which is made before"
-                    )
-            for tensor in op.outputs:
-                if tensor in program.outputs and tensor != exit:
-                    return f"op {op.name!r} ({op.op_type}) gives {tensor!r}, which is an output"
-    return None
 
 
 def _stage(

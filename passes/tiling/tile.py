@@ -13,10 +13,11 @@ from partc.ir.cost import Cost, CostTable
 from partc.ir.program import Program, captured_names
 from partc.ir.tiling import Tiled, TileGroup
 from partc.passes.contract import Context, Pass, PassResult
-from partc.passes.tiling.bound import Binder, BoundGroup
+from partc.passes.tiling.bound import Binder
+from partc.passes.tiling.branches import Branching
 from partc.passes.tiling.channels import InputChannels
 from partc.passes.tiling.checking import check_group, in_order
-from partc.passes.tiling.lowering import Lowered, Lowering
+from partc.passes.tiling.lowering import Bound, Lowered, Lowering
 from partc.passes.tiling.moving import blocks_of, transfers_of_placement
 
 # Copying rows is bound by memory; a small x86 machine moves several GB/s in each direction.
@@ -76,12 +77,15 @@ class Tile(Pass):
         return PassResult(tiled, True, (said, *notices))
 
 
-def _sizes(bound: Sequence[tuple[TileGroup, BoundGroup | InputChannels]]) -> dict[str, int]:
-    """Op -> how many rows the whole has; where input channels are split, how many it reads."""
+def _sizes(bound: Sequence[tuple[TileGroup, Bound]]) -> dict[str, int]:
+    """Op -> how many rows the whole has; where input channels are split, how many it reads; of
+    branches, where nothing is cut, one."""
     sizes: dict[str, int] = {}
     for group, ops in bound:
         if isinstance(ops, InputChannels):
             sizes[ops.op.name] = group.bounds[-1]
+        elif isinstance(ops, Branching):
+            sizes.update((op.name, 1) for op in ops.ops)
         else:
             sizes.update((each.op.name, each.geometry.rows) for each in ops.ops)
     return sizes

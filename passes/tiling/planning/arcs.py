@@ -19,6 +19,7 @@ from partc.optimizer.horizontal import (
     arcs_from_tables,
     gathers_from_table,
 )
+from partc.passes.tiling.planning.branch_arcs import BranchCandidate, with_mixed_halos
 from partc.passes.tiling.planning.hosts import Sharing
 from partc.passes.tiling.planning.tile_costs import Floats, TileCosts
 from partc.passes.tiling.ranges import TileableRange
@@ -38,6 +39,11 @@ class Candidate:
     name: str
     bounds: tuple[tuple[int, ...] | None, ...]
 
+    @property
+    def priced_as(self) -> str:
+        """Candidates of one name are corrected together."""
+        return self.sharing.name
+
     def group(self, entry: str, exit: str) -> TileGroup:
         """The blocks between two of its cuts as a group of tiles."""
         first, last = self.tileable.cuts.index(entry), self.tileable.cuts.index(exit)
@@ -51,7 +57,7 @@ class TilingProblem:
     """The problem and what its tilings stand for."""
 
     problem: HorizontalProblem
-    candidates: tuple[Candidate, ...]
+    candidates: tuple[Candidate | BranchCandidate, ...]
 
     def groups(self, tiles: Sequence[TiledRange]) -> tuple[TileGroup, ...]:
         """The tiles of a solution, as the program has them."""
@@ -72,7 +78,7 @@ def candidates_of(
 
 
 def tiling_problem(
-    placement: Problem, candidates: Sequence[Candidate], costs: TileCosts
+    placement: Problem, candidates: Sequence[Candidate | BranchCandidate], costs: TileCosts
 ) -> TilingProblem:
     """The placement problem with an arc for every part of every candidate.
 
@@ -84,13 +90,20 @@ def tiling_problem(
     tilings: list[Tiling] = []
     works: dict[int, RangeWork] = {}
     for each in candidates:
-        work = works.setdefault(id(each.tileable), RangeWork(each.tileable))
         tiling = Tiling(name=each.name, hosts=each.sharing.hosts, shares=each.sharing.shares)
+        if isinstance(each, BranchCandidate):
+            tilings.append(tiling)
+            arcs += each.arcs(costs.factors.get(each.priced_as, 1.0))
+            gathers += each.gathers()
+            continue
+        work = works.setdefault(id(each.tileable), RangeWork(each.tileable))
         made = _arcs(each, work, tiling, costs)
         if made:
             tilings.append(tiling)
             arcs += made
             gathers += _gathers(each, tiling)
+    branching = frozenset(each.name for each in candidates if isinstance(each, BranchCandidate))
+    arcs = with_mixed_halos(arcs, gathers, {tiling.name: tiling for tiling in tilings}, branching)
     problem = HorizontalProblem(
         **{name: getattr(placement, name) for name in _SHARED_FIELDS},
         tilings=tuple(tilings),
@@ -130,7 +143,7 @@ def _arcs(each: Candidate, work: RangeWork, tiling: Tiling, costs: TileCosts) ->
     entry_bytes = np.full((count, count, tiles), np.nan)
     halo_bytes = np.full((count, count, tiles, tiles), np.nan)
     fixed, slope = costs.lines(each.tileable.blocks, each.sharing.hosts)
-    factor = costs.factors.get(each.sharing.name, 1.0)
+    factor = costs.factors.get(each.priced_as, 1.0)
     for last in range(1, count):
         bounds = each.bounds[last]
         if bounds is None:

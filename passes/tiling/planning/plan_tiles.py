@@ -24,12 +24,14 @@ from partc.passes.partition.problem import placement_problem
 from partc.passes.refine.corrections import blocks_s
 from partc.passes.refine.forecast import forecast
 from partc.passes.refine.segment_meter import SegmentMeter
+from partc.passes.tiling.branches import branchings
 from partc.passes.tiling.planning.arcs import (
     Candidate,
     TilingProblem,
     candidates_of,
     tiling_problem,
 )
+from partc.passes.tiling.planning.branch_arcs import BranchCandidate, branch_candidates
 from partc.passes.tiling.planning.deciding import Tried, pays, plan_with_tiles, verdict_of
 from partc.passes.tiling.planning.exchanges import are_priced_here, with_exchanges
 from partc.passes.tiling.planning.hosts import Sharing, groups_of_hosts, sharings
@@ -133,11 +135,15 @@ class _Planner:
         self.said: list[str] = []
 
     def run(self) -> PassResult:
-        ranges = self._ranges()
-        if not ranges:
+        shared = self._shared_branches()
+        ranges = self._ranges(bool(shared))
+        if not ranges and not shared:
             return PassResult(self.program, False, tuple(self.said))
         self.context.progress("planning tiles", None)
-        candidates = candidates_of(ranges, self._sharings(ranges))
+        candidates: tuple[Candidate | BranchCandidate, ...] = (
+            *candidates_of(ranges, self._sharings(ranges)),
+            *shared,
+        )
         placement = self._placement()
         costs = TileCosts(self.program)
         made = tiling_problem(placement, candidates, costs)
@@ -169,9 +175,16 @@ class _Planner:
         message = replace(message, exchange_fixed_s=measured(message.s_per_byte))
         self.program = replace(self.program, costs=replace(self.program.costs, message=message))
 
-    def _ranges(self) -> tuple[TileableRange, ...]:
+    def _shared_branches(self) -> tuple[BranchCandidate, ...]:
+        if self.context.topology.tiles.shares is not None:
+            return ()  # shares are of rows
+        return branch_candidates(self.program, branchings(self.program), self.groups)
+
+    def _ranges(self, has_branches: bool) -> tuple[TileableRange, ...]:
         found = tileable_groups(self.program)
         if not found.ranges:
+            if has_branches:
+                return ()
             if self.must_tile:
                 found.require(self.program.name)
             why = found.closed[0].why if found.closed else "no tensor separates its blocks"
@@ -194,13 +207,13 @@ class _Planner:
             if fresh and own_s >= _LEAST_SHARE_OF_WORK * total_s:
                 kept.append(each)
                 taken.update(each.blocks)
-        if not kept:
+        if not kept and not has_branches:
             self._refuse("what can be tiled is too small a part of the model")
         return tuple(kept[:_MOST_RANGES])
 
     def _sharings(self, ranges: Sequence[TileableRange]) -> tuple[Sharing, ...]:
         assert self.program.costs is not None
-        rows = max(max(each.rows) for each in ranges)
+        rows = max((max(each.rows) for each in ranges), default=0)
         topology, whole_s = self.context.topology, self.program.costs.whole_s
         return sharings(topology, self.groups, whole_s, rows)
 
@@ -233,7 +246,7 @@ class _Planner:
         made: TilingProblem,
         solution: HorizontalSolution,
         placement: Problem,
-        candidates: Sequence[Candidate],
+        candidates: Sequence[Candidate | BranchCandidate],
         costs: TileCosts,
     ) -> Tried | None:
         """Measure the chosen tiles; where they cost more than was thought, choose again."""
@@ -303,7 +316,7 @@ class _Planner:
         thought_s = measured_s = 0.0
         used: list[str] = []
         for tiles in solution.tiles:
-            used.append(by_name[tiles.tiling].sharing.name)
+            used.append(by_name[tiles.tiling].priced_as)
             thought_s += sum(made.problem.arcs[tiles.arc].tile_s)
         hosts = {host for name in solution.tiles for host in by_name[name.tiling].sharing.hosts}
         own = {block for group in tried.groups for block in group.blocks}
@@ -345,6 +358,8 @@ class _Planner:
         """The whole of the longest range in even tiles, for comparison."""
         for arc in made.problem.arcs:
             candidate = next(c for c in made.candidates if c.name == arc.tiling)
+            if isinstance(candidate, BranchCandidate):
+                continue
             shares = candidate.sharing.shares
             cuts = candidate.tileable.cuts
             ends = (arc.entry, arc.exit) == (cuts[0], cuts[-1])

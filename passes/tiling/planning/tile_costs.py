@@ -36,7 +36,8 @@ class TileCosts:
 
     Attributes:
         points: host -> block -> (share, seconds) of a tile that was measured there.
-        factors: name of a sharing -> by how much longer its tiles were found to take.
+        factors: what candidates are priced as -> by how much longer their tiles were found to
+            take.
     """
 
     program: Program

@@ -15,8 +15,11 @@ from partc.ir.cost import Cost, CostTable, MessageCost
 from partc.ir.program import Program
 from partc.ir.topology import Topology
 from partc.passes.contract import Context
+from partc.passes.tiling.branches import branchings
+from partc.passes.tiling.planning.branch_arcs import branch_candidates
 from partc.passes.tiling.planning.hosts import groups_of_hosts, sharings
 from partc.pipeline import Pipeline
+from tests.passes.tiling.single_ops import draw_weights
 from tests.support.nasty_models import parsed
 from tests.support.placements import TWO_HOSTS, ingested
 
@@ -68,10 +71,12 @@ def triangle(mbit_s: float = 10_000.0, **tiles: Any) -> Topology:
 
 def costed(program: Program, topology: Topology, camera_s: float, server_s: float) -> Program:
     seconds = {host: camera_s if host == "camera" else server_s for host in topology.hosts}
-    rows = {
-        block.name: {host: Cost(each, 0.0, 1, "measured") for host, each in seconds.items()}
-        for block in program.blocks or ()
-    }
+    rows = {}
+    for block in program.blocks or ():
+        share = 1e-3 if block.name.startswith("Concat") else 1.0
+        rows[block.name] = {
+            host: Cost(each * share, 0.0, 1, "measured") for host, each in seconds.items()
+        }
     whole_s = {host: each * len(rows) for host, each in seconds.items()}
     costs = CostTable(rows, dict.fromkeys(topology.hosts, 1e-5), whole_s, FREE)
     return replace(program, costs=costs)
@@ -140,6 +145,86 @@ def test_a_server_twice_as_fast_gets_about_twice_the_rows() -> None:
     for group in program.plan.tiling:
         counts = dict(zip(group.hosts, np.diff(group.bounds), strict=True))
         assert 1.5 <= counts["left"] / counts["right"] <= 2.6
+
+
+def branches(stages: int = 2) -> onnx.ModelProto:
+    """Two equal convolutions beside each other and a Concat, stage after stage; three rows, of
+    which two hosts cannot share more evenly than two to one."""
+    text, weights, source, channels = "", "", "image", 3
+    for stage in range(stages):
+        for side in "ab":
+            name = f"{side}{stage}"
+            text += f"c{name} = Conv<pads=[1,1,1,1]>({source}, w{name}) {name} = Tanh(c{name}) "
+            weights += f"float[4,{channels},3,3] w{name}, "
+        source, channels = f"j{stage}", 8
+        text += f"{source} = Concat<axis=1>(a{stage}, b{stage}) "
+    weights = weights.removesuffix(", ")
+    graph = f"g (float[1,3,3,8] image) => (float[1,8,3,8] {source}) <{weights}> {{ {text} }}"
+    return draw_weights(parsed(graph, {}, opset=17).model)
+
+
+@pytest.mark.usefixtures("unmeasured")
+def test_branches_are_shared_where_rows_are_too_few() -> None:
+    topology = triangle()
+    program = planned(topology, branches())
+    assert program.plan is not None
+    assert [group.kind for group in program.plan.tiling] == ["branches", "branches"]
+    for group in program.plan.tiling:
+        assert set(group.owners) == {"left", "right"}
+    by_name = {s.name: s.predicted_s for s in program.plan.strategies}
+    assert by_name["optimal"] < 0.7 * by_name["vertical"]
+    done = Pipeline.parse("tile,split,verify").run(
+        program, topology, context=Context(topology, message_cost=FREE)
+    )
+    assert done.verification is not None
+    assert done.verification.max_rel_error < 1e-5
+    # Each host sends its branch to the other, and nothing goes by the camera between the stages.
+    assert done.plan is not None
+    ways = [(t.sender, t.receiver) for t in done.plan.transfers]
+    assert ways.count(("left", "right")) >= 1 and ways.count(("right", "left")) >= 1
+    assert sum("camera" in way for way in ways) <= 4
+
+
+@pytest.mark.usefixtures("unmeasured")
+def test_shares_that_are_given_are_of_rows() -> None:
+    program = planned(triangle(shares={"left": 1, "right": 1}), branches())
+    assert program.plan is not None
+    assert "branches" not in {group.kind for group in program.plan.tiling}
+
+
+def test_branches_are_given_out_by_how_fast_hosts_are() -> None:
+    """Three equal branches, and a host that is twice as fast: it makes two of them."""
+    text = "".join(f"c{n} = Conv(image, w) {n} = Tanh(c{n}) " for n in "abc")
+    text += "y = Concat<axis=1>(a, b, c)"
+    graph = f"g (float[1,2,4,4] image) => (float[1,6,4,4] y) <float[2,2,1,1] w> {{ {text} }}"
+    model = draw_weights(parsed(graph, {}, opset=17).model)
+    topology = triangle()
+    program = costed(ingested(model, topology), topology, 0.5, 0.02)
+    assert program.costs is not None
+    rows = {
+        block: {h: c.scaled(2.0) if h == "right" else c for h, c in row.items()}
+        for block, row in program.costs.costs.items()
+    }
+    program = replace(program, costs=replace(program.costs, costs=rows))
+    (found,) = branch_candidates(program, branchings(program), (("left", "right"),))
+    (stage,) = found.stages
+    assert sorted(stage.owners) == ["left", "left", "right"]
+    assert stage.exit_bytes == (4 * 16 * 4, 2 * 16 * 4)
+    assert stage.seconds == pytest.approx((0.04, 0.04), rel=0.01)
+
+
+def test_a_host_that_cannot_run_a_branch_shares_none() -> None:
+    topology = triangle()
+    program = costed(ingested(branches(), topology), topology, 0.5, 0.02)
+    assert program.costs is not None
+    block = next(block.name for block in program.blocks or ())
+    rows = {
+        name: {h: c for h, c in row.items() if h != "right" or name != block}
+        for name, row in program.costs.costs.items()
+    }
+    program = replace(program, costs=replace(program.costs, costs=rows))
+    (found,) = branch_candidates(program, branchings(program), (("left", "right"),))
+    assert len(found.stages) == 1
 
 
 def test_measured_tiles_end_in_the_same_answers() -> None:
