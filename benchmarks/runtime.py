@@ -125,7 +125,7 @@ def exchanges(seconds: float) -> list[dict[str, float | str]]:
     hosts = ["camera", "left", "right"]
     star = [("camera", "left"), ("camera", "right")]
     rows: list[dict[str, float | str]] = []
-    for size_bytes in (1 << 10, 100 << 10):
+    for size_bytes in (1 << 10, 100 << 10, 600_000):
         for kind, pairs in (("pushed", None), ("over the device", star)):
             medians_ms: dict[int, float] = {}
             for rounds in (1, MOST_EXCHANGES):
