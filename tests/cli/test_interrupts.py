@@ -87,7 +87,7 @@ def test_nothing_is_left_while_messages_are_measured(
 ) -> None:
     compilation = compiling(NO_FIXED)
     process = compilation.start("--no-store")
-    wait_until(lambda: any(compilation.temporary.glob("partc-*/probe")), process)
+    wait_until(lambda: any(compilation.temporary.glob("partc-*/split")), process)
     process.send_signal(number)
     _, err = process.communicate(timeout=_PATIENCE_S)
     assert process.returncode == code
