@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from partc.bundle.arrays import read_npz
 from partc.bundle.integrity import check_files
 from partc.bundle.manifest import HostEntry, Manifest
 from partc.errors import BundleError, UsageError
@@ -123,11 +124,6 @@ class Bundle:
             raise BundleError(f"bundle {self.path} has no {name}; compile it again")
         self.check([name])
         try:
-            with np.load(self.path / name, allow_pickle=False) as archive:
-                return {key: _with_text(archive[key]) for key in archive.files}
-        except (OSError, ValueError, EOFError) as error:
+            return read_npz(self.path / name)
+        except (OSError, ValueError) as error:
             raise BundleError(f"{name} of bundle {self.path} cannot be read: {error}") from error
-
-
-def _with_text(array: Array) -> Array:
-    return array.astype(object) if array.dtype.kind in "US" else array

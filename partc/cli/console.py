@@ -6,7 +6,6 @@ import contextlib
 import json
 import math
 import sys
-import zipfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -75,25 +74,17 @@ def read_arrays(path: Path, option: str) -> dict[str, Array]:
     Raises:
         UsageError: the file is missing or is not an ``.npz`` of plain arrays.
     """
-    import numpy as np
+    from partc.bundle.arrays import read_npz
 
     if not path.exists():
         raise UsageError(f"{option} {path} does not exist")
     try:
-        loaded = np.load(path, allow_pickle=False)
-        if isinstance(loaded, np.ndarray):
-            raise UsageError(
-                f"{option} {path} holds one array without a name; "
-                "save with numpy.savez(file, NAME=array)"
-            )
-        with loaded:
-            arrays = {name: loaded[name] for name in loaded.files}
-    except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
+        return read_npz(path)
+    except (OSError, ValueError) as error:
         raise UsageError(
-            f"{option} {path} is not an .npz file of plain arrays; "
+            f"{option} {path} is not an .npz file of plain arrays ({error}); "
             "save with numpy.savez(file, NAME=array)"
         ) from error
-    return {n: a.astype(object) if a.dtype.kind in "US" else a for n, a in arrays.items()}
 
 
 def read_calibration(paths: tuple[Path, ...]) -> list[dict[str, Array]]:
