@@ -16,7 +16,8 @@ if TYPE_CHECKING:
     from partc.measure.entries import Entry
 
 _HEADER = b"SQLite format 3\0"
-_ID_AT = 68  # of the application, in the header
+_ID_AT = 68  # of the application, in the header; zeros follow, which no text has
+_NAMED = schema.APPLICATION_ID.to_bytes(4, "big") + bytes(20)
 _PAGES = 1 << 16
 _BESIDE = ("-journal", "-wal", "-shm")
 
@@ -35,8 +36,9 @@ def is_ours(path: Path, own: Path) -> bool:
     return (
         not start
         or path == own
-        or schema.APPLICATION_ID.to_bytes(4, "big") == start[_ID_AT : _ID_AT + 4]
-        or b"median_s" in start  # of the first version, which did not say its name
+        or start[_ID_AT : _ID_AT + len(_NAMED)] == _NAMED
+        # The first version did not say its name.
+        or (start.startswith(_HEADER) and b"median_s" in start)
     )
 
 

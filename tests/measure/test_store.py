@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 
 import partc
 from partc.ir.topology import Topology
+from partc.measure import schema
 from partc.measure.entries import About
 from partc.measure.keys import KINDS, CostKey
 from partc.measure.signature import block_signature
@@ -100,7 +101,14 @@ def test_damage_that_comes_while_it_is_used_is_set_aside_too(tmp_path: Path) -> 
 
 
 @pytest.mark.parametrize(
-    "content", [b"Dear diary, today " * 100, b"\x89PNG\r\n", b"SQLite format 3\0" + b"\xff" * 8000]
+    "content",
+    [
+        b"Dear diary, today " * 100,
+        b"\x89PNG\r\n",
+        b"SQLite format 3\0" + b"\xff" * 8000,
+        b'{"entries": [{"median_s": 0.001}]}',
+        b"#".ljust(68) + schema.APPLICATION_ID.to_bytes(4, "big") + b" is what a store says",
+    ],
 )
 def test_a_file_that_never_was_a_store_stays_as_it_is(tmp_path: Path, content: bytes) -> None:
     path = tmp_path / "precious"
