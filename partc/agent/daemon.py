@@ -42,6 +42,7 @@ from partc.ir.address import is_loopback, split_address
 from partc.measure.power_mode import in_mode, power_mode
 from partc.measure.statistics import now
 from partc.runtime.credentials import Credentials, find_credentials
+from partc.runtime.engine_segments import EngineTerms
 from partc.targets.registry import backend_names
 
 GRACE_S = 5.0
@@ -56,11 +57,13 @@ class AgentOptions:
         while_serving: measure even while requests are being served.
         largest_bundle_bytes: of one host's part of a bundle.
         cache_bytes: of files that were sent for measurements and bundles.
+        allow_engine_code: run machine code inside engines of bundles; see `EngineTerms`.
     """
 
     while_serving: bool = False
     largest_bundle_bytes: int = 16 << 30
     cache_bytes: int = 8 << 30
+    allow_engine_code: bool = False
 
 
 class Agent:
@@ -114,6 +117,7 @@ class Agent:
             largest_bytes=options.largest_bundle_bytes,
             largest_message_bytes=LARGEST_MESSAGE_BYTES,
             credentials=lambda: credentials,
+            engines=EngineTerms(allow_code=options.allow_engine_code),
         )
         self._since = now()
         self._terms: Terms | None = None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -92,7 +93,7 @@ def deploy(
     for host in agents:
         progress(f"checking the files of {host}", None)
         bundle.check(needed_files(manifest, host))
-    text = (bundle.path / MANIFEST_NAME).read_text(encoding="utf-8")
+    text = _manifest_with(bundle, agents)
     done: list[Deployed] = []
     with ExitStack() as stack:
         clients = {
@@ -129,3 +130,21 @@ def deploy(
         for client, identity in prepared:
             client.activate(identity)
     return done
+
+
+def _manifest_with(bundle: Bundle, agents: Mapping[str, str]) -> str:
+    """The manifest's text, in which hosts find each other where their agents really are."""
+    text = (bundle.path / MANIFEST_NAME).read_text(encoding="utf-8")
+    moved = {}
+    for name, address in agents.items():
+        described = bundle.manifest.topology.hosts[name]
+        if described.agent != address:
+            moved[name] = described.address is None  # otherwise something else serves it
+    if not moved:
+        return text
+    data = json.loads(text)
+    for name, serves in moved.items():
+        data["topology"]["hosts"][name]["agent"] = agents[name]
+        if serves:
+            data["hosts"][name]["address"] = agents[name]
+    return json.dumps(data, indent=1)

@@ -24,6 +24,7 @@ from partc.bundle.paths import safe_relative_path
 from partc.bundle.reader import Bundle
 from partc.errors import BundleError, PartcError, RequestError
 from partc.runtime.credentials import Credentials
+from partc.runtime.engine_segments import EngineTerms
 from partc.runtime.host import Host, message_limit_bytes
 from partc.suggest import unknown_name
 
@@ -60,6 +61,7 @@ class Deployments:
         largest_bytes: of one host's part.
         largest_message_bytes: that the node's server takes.
         credentials: for connections to the hosts that this one calls.
+        engines: on which terms engines are used.
     """
 
     def __init__(
@@ -71,6 +73,7 @@ class Deployments:
         largest_bytes: int,
         largest_message_bytes: int,
         credentials: Callable[[], Credentials | None],
+        engines: EngineTerms | None = None,
     ) -> None:
         self._folder = folder
         self._blobs = blobs
@@ -78,6 +81,7 @@ class Deployments:
         self._largest_bytes = largest_bytes
         self._largest_message_bytes = largest_message_bytes
         self._credentials = credentials
+        self._engines = engines
         self._lock = threading.Lock()
         self._offered: _Offered | None = None
         self._ready: Version | None = None
@@ -245,7 +249,8 @@ class Deployments:
     def _open(self, identity: str, host: str) -> Version:
         bundle = Bundle.open(self._folder / identity)
         bundle.check(needed_files(bundle.manifest, host))
-        return Version(identity, bundle, Host(bundle, host, credentials=self._credentials()))
+        opened = Host(bundle, host, credentials=self._credentials(), engines=self._engines)
+        return Version(identity, bundle, opened)
 
     def _read_record(self) -> _Record | None:
         try:

@@ -253,6 +253,7 @@ class _Worker:
             env={**os.environ, "PYTHONPATH": path, "TMPDIR": str(folder.absolute())},
             process_group=0,
         )
+        self._is_ending = False
         self._lines: queue.SimpleQueue[bytes] = queue.SimpleQueue()
         threading.Thread(target=self._read, name="partc-worker", daemon=True).start()
 
@@ -276,6 +277,11 @@ class _Worker:
             said: dict[str, Any] = json.loads(line)
             return said
         code = self._process.wait()
+        if self._is_ending:
+            return {
+                "error": "the agent was stopped while it measured; start it again and repeat the "
+                "command, what was measured before is kept"
+            }
         ended = signal.Signals(-code).name if code < 0 else f"exit code {code}"
         return {
             "error": f"the process that measures ended by {ended}; its backend cannot run this "
@@ -283,6 +289,7 @@ class _Worker:
         }
 
     def kill(self) -> None:
+        self._is_ending = True
         if self.is_running:
             # A builder works in a process of its own, which the working process has started.
             with contextlib.suppress(ProcessLookupError):

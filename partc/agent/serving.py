@@ -25,6 +25,7 @@ LINK_DATA, LINK_WANTED = "data", "wanted"
 LARGEST_LINK_BYTES = 16 << 20
 
 _DRAIN_S = 30.0
+_QUIET_S = 1.0
 _POLL_S = 0.05
 _SWEEP_S = 5.0
 
@@ -38,6 +39,7 @@ class Version:
     host: Host
     models: HostedModels = field(init=False)
     requests_under_way: int = 0
+    last_s: float = -float("inf")
 
     def __post_init__(self) -> None:
         self.models = HostedModels(self.host.executor)
@@ -49,8 +51,9 @@ class Version:
 
     @property
     def is_idle(self) -> bool:
-        """Whether no request is under way, nor to be continued."""
-        return not self.requests_under_way and not len(self.host.held)
+        """Whether no request is under way, nor to be continued, nor was a moment ago."""
+        lately = time.monotonic() < self.last_s + _QUIET_S
+        return not self.requests_under_way and not lately and not len(self.host.held)
 
 
 class ServedVersions:
@@ -68,6 +71,7 @@ class ServedVersions:
         self._lock = threading.Lock()
         self._current: Version | None = None
         self._draining: list[Version] = []
+        self._closing: list[Version] = []
         self._seen = 0
         self._last_s = -float("inf")
         self._stopping = threading.Event()
@@ -129,7 +133,7 @@ class ServedVersions:
         finally:
             with self._lock:
                 version.requests_under_way -= 1
-                self._last_s = time.monotonic()
+                self._last_s = version.last_s = time.monotonic()
 
     def replace(self, version: Version | None) -> None:
         """Serve another bundle, or none, from now on."""
@@ -144,7 +148,7 @@ class ServedVersions:
         """Free all versions."""
         self._stopping.set()
         self.replace(None)
-        while self._draining:
+        while self._draining or self._closing:
             time.sleep(_POLL_S)
 
     def _versions(self) -> list[Version]:
@@ -169,14 +173,22 @@ class ServedVersions:
 
     def _drain(self, version: Version) -> None:
         end_s = time.monotonic() + _DRAIN_S
-        while not version.is_idle and time.monotonic() < end_s:
-            if self._stopping.is_set() and not version.requests_under_way:
-                break
+        while not self._is_drained(version, end_s):
             time.sleep(_POLL_S)
         version.host.close()
         self._on_closed(version)
         with self._lock:
+            self._closing.remove(version)
+
+    def _is_drained(self, version: Version, end_s: float) -> bool:
+        """Whether nobody needs it any more; if so, nobody finds it from then on."""
+        with self._lock:
+            stops = self._stopping.is_set() and not version.requests_under_way
+            if not (version.is_idle or stops or time.monotonic() >= end_s):
+                return False
             self._draining.remove(version)
+            self._closing.append(version)
+            return True
 
     def _sweep(self) -> None:
         while not self._stopping.wait(_SWEEP_S):

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
     from rich.console import Console
 
+    from partc.agent.daemon import AgentOptions
     from partc.agent.messages import NodeDescription
 
 DEFAULT_ADDRESS = "127.0.0.1:8600"
@@ -38,6 +39,11 @@ DEFAULT_ADDRESS = "127.0.0.1:8600"
 @click.option(
     "--largest-bundle-mib", type=click.IntRange(1, 1 << 24), default=16384, show_default=True,
     help="Refuse larger parts of bundles.",
+)  # fmt: skip
+@click.option(
+    "--allow-engine-code", is_flag=True,
+    help="Run machine code that engines in bundles carry, as `partc serve` does with this option: "
+    "only where you trust who deploys here as you trust who makes your programs.",
 )  # fmt: skip
 @click.option(
     "--init", is_flag=True,
@@ -69,6 +75,7 @@ def command(
     state: Path | None,
     measure_while_serving: bool,
     largest_bundle_mib: int,
+    allow_engine_code: bool,
     init: bool,
     names: tuple[str, ...],
     authority: Path | None,
@@ -95,10 +102,14 @@ def command(
         return
     if names or authority or force:
         raise UsageError("--name, --authority and --force go with --init")
-    _run(
-        listen, state, measure_while_serving, largest_bundle_mib, exit_with_input, credentials,
-        as_json, console,
-    )  # fmt: skip
+    from partc.agent.daemon import AgentOptions
+
+    options = AgentOptions(
+        while_serving=measure_while_serving,
+        largest_bundle_bytes=largest_bundle_mib << 20,
+        allow_engine_code=allow_engine_code,
+    )
+    _run(listen, state, options, exit_with_input, credentials, as_json, console)
 
 
 def _init(
@@ -194,14 +205,13 @@ def _described(node: NodeDescription) -> Iterator[tuple[str, str]]:
 def _run(
     listen: str,
     state: Path | None,
-    while_serving: bool,
-    largest_bundle_mib: int,
+    options: AgentOptions,
     exit_with_input: bool,
     credentials: Path | None,
     as_json: bool,
     console: Console,
 ) -> None:
-    from partc.agent.daemon import Agent, AgentOptions, default_folder
+    from partc.agent.daemon import Agent, default_folder
     from partc.runtime.allocator import keep_large_blocks
     from partc.runtime.credentials import find_credentials
     from partc.runtime.server import set_by_signals, stop_after_input
@@ -211,9 +221,6 @@ def _run(
     if exit_with_input:
         threading.Thread(target=stop_after_input, args=(stopping,), daemon=True).start()
     found = find_credentials(credentials, (listen,))
-    options = AgentOptions(
-        while_serving=while_serving, largest_bundle_bytes=largest_bundle_mib << 20
-    )
     with (
         set_by_signals(stopping),
         Agent(listen, state or default_folder(), found, options) as agent,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import re
 import signal
 import threading
@@ -299,11 +300,42 @@ def test_sigterm_leaves_nothing_behind(model: onnx.ModelProto, tmp_path: Path) -
                 running.await_begun(other)
             said = agent.stop()
             assert "Traceback" not in said and "agent stopped" in said
-            assert "ended" in running.error_of()
+            assert "the agent was stopped" in running.error_of()
         assert agent.process.returncode == 0
     assert not list(temporary.iterdir())
     assert {path.name for path in (tmp_path / "state").iterdir()} == {"lock", "files", "bundles"}
     assert not list((tmp_path / "state" / "files" / "incoming").iterdir())
+
+
+def test_an_agent_that_dies_while_it_takes_a_file(tmp_path: Path) -> None:
+    """Or before the next question: the client says so within seconds, whatever is under way."""
+    with (
+        AgentProcess(tmp_path / "state") as agent,
+        AgentClient(agent.address, None, "camera") as client,
+    ):
+        client.describe()
+        agent.send(signal.SIGSTOP)
+        large = b"x" * (64 << 20)
+        failed: list[str] = []
+
+        def put() -> None:
+            try:
+                client.send({hashlib.sha256(large).hexdigest(): large})
+            except TargetError as error:
+                failed.append(str(error))
+
+        putting = threading.Thread(target=put)
+        putting.start()
+        putting.join(timeout=1.0)
+        assert putting.is_alive()
+        agent.send(signal.SIGKILL)
+        putting.join(timeout=20.0)
+        assert not putting.is_alive()
+        assert "host 'camera'" in failed[0]
+        begun_s = time.monotonic()
+        with pytest.raises(TargetError, match="host 'camera'"):
+            client.describe()
+        assert time.monotonic() - begun_s < 20.0
 
 
 def test_who_has_an_answer_may_ask_again_at_once(tmp_path: Path) -> None:

@@ -7,6 +7,7 @@ import hashlib
 import queue
 import socket
 import threading
+import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from types import TracebackType
@@ -48,6 +49,7 @@ SILENCE_S = 30.0
 """An agent says every second that it still measures; so long a silence means that it is gone."""
 
 _CANCEL_POLL_S = 0.5
+_MOST_REFUSED = 4
 _MOST_WAITING = 16
 _DRAIN_S = 0.02
 
@@ -86,6 +88,8 @@ class AgentClient:
                 "partc agent --init made there and name their folder with --credentials"
             )
         self._channel = open_channel(address, LARGEST_MESSAGE_BYTES, credentials)
+        self._is_connected = False
+        self._channel.subscribe(self._watch)
         self._known: set[str] = set()
 
     def describe(self) -> NodeDescription:
@@ -215,14 +219,7 @@ class AgentClient:
             wait_for_ready=wait_for_ready,
         )
         try:
-            # In steps, so that Ctrl-C is noticed.
-            while True:
-                try:
-                    data = future.result(timeout=_CANCEL_POLL_S)
-                    break
-                except grpc.FutureTimeoutError:
-                    continue
-            return kind.read(data)
+            return kind.read(self._awaited(future, method))
         except grpc.RpcError as error:
             raise self._explained(error, method) from error
         except RequestError as error:
@@ -263,12 +260,45 @@ class AgentClient:
     def _put(self, digest: str, source: Source) -> int:
         size_bytes = len(source) if isinstance(source, bytes) else source.stat().st_size
         header = FileHeader(sha256=digest, size_bytes=size_bytes)
-        call = self._channel.stream_unary(f"/{SERVICE}/Put")
+        pieces = _Pieces(header, source)
+        future = self._channel.stream_unary(f"/{SERVICE}/Put").future(pieces, wait_for_ready=True)
         try:
-            call(_chunks(header, source), wait_for_ready=True)
+            self._awaited(future, "Put", pieces)
         except grpc.RpcError as error:
             raise self._explained(error, "Put") from error
+        finally:
+            future.cancel()
         return size_bytes
+
+    def _awaited(self, future: Any, method: str, pieces: _Pieces | None = None) -> bytes:
+        """Wait in steps, so that Ctrl-C is noticed, and so is an agent that has gone."""
+        refused = 0
+        while True:
+            try:
+                answer: bytes = future.result(timeout=_CANCEL_POLL_S)
+                return answer
+            except grpc.FutureTimeoutError:
+                pass
+            refused = 0 if self._is_connected or self._listens() else refused + 1
+            if refused >= _MOST_REFUSED:
+                raise self._gone(method)
+            if pieces is not None and time.monotonic() - pieces.taken_at_s > ANSWER_S:
+                raise TargetError(
+                    f"{self.name} has taken nothing of a file for {ANSWER_S:.0f} s; see whether "
+                    "the link is up, and repeat the command",
+                    host=self.host or None,
+                )
+
+    def _watch(self, state: grpc.ChannelConnectivity) -> None:
+        self._is_connected = state is grpc.ChannelConnectivity.READY
+
+    def _gone(self, method: str) -> TargetError:
+        if method in ("Measure", "Prepare", "MeasureLink", "Fetch", "Put"):
+            return self._ended(method)
+        return UnreachableError(
+            f"{self.name} cannot be reached; start it there with partc agent --listen ADDRESS",
+            host=self.host or None,
+        )
 
     def _explained(self, error: Any, method: str) -> TargetError:
         code, details = error.code(), printable(str(error.details() or ""))
@@ -278,12 +308,7 @@ class AgentClient:
             why = why_unreachable(self.address, self._credentials)
             if why is not None:
                 return TargetError(f"{self.name} cannot be asked: {why}", host=self.host or None)
-            if method in ("Measure", "Prepare", "MeasureLink", "Fetch"):
-                return self._ended(method)
-            return UnreachableError(
-                f"{self.name} cannot be reached; start it there with partc agent --listen ADDRESS",
-                host=self.host or None,
-            )
+            return self._gone(method)
         if code is grpc.StatusCode.UNIMPLEMENTED:
             return TargetError(
                 f"{self.address} is no partc agent; start one with partc agent --listen ADDRESS",
@@ -294,7 +319,11 @@ class AgentClient:
         return TargetError(f"{self.name}: {details}", host=self.host or None)
 
     def _ended(self, method: str) -> TargetError:
-        doing = {"Measure": "measured", "Prepare": "loaded the bundle"}.get(method, "worked")
+        doing = {
+            "Measure": "measured",
+            "Prepare": "loaded the bundle",
+            "Put": "took a file",
+        }.get(method, "worked")
         return TargetError(
             f"{self.name} ended while it {doing}; start it again and repeat the command, what was "
             "measured before is kept",
@@ -339,6 +368,21 @@ def _read(call: Any, arrived: queue.Queue[bytes | Exception | None]) -> None:
 
 def _next(arrived: queue.Queue[bytes | Exception | None]) -> bytes | Exception | None:
     return arrived.get(timeout=SILENCE_S)
+
+
+class _Pieces:
+    """A file as messages, and when the last of them was taken."""
+
+    def __init__(self, header: FileHeader, source: Source) -> None:
+        self._pieces = _chunks(header, source)
+        self.taken_at_s = time.monotonic()
+
+    def __iter__(self) -> Self:
+        return self
+
+    def __next__(self) -> bytes:
+        self.taken_at_s = time.monotonic()
+        return next(self._pieces)
 
 
 def _chunks(header: FileHeader, source: Source) -> Iterator[bytes]:
