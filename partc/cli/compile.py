@@ -22,6 +22,7 @@ from partc.cli.console import (
 from partc.cli.constraints import constrained, constraint_options
 from partc.cli.costs_from import costs_from_option, imports_of
 from partc.cli.credentials import credentials_option
+from partc.cli.numbers import FiniteRange
 
 
 @click.command("compile")
@@ -67,7 +68,7 @@ from partc.cli.credentials import credentials_option
 )  # fmt: skip
 @costs_from_option
 @click.option(
-    "--refine-budget", type=click.FloatRange(min=0), metavar="SECONDS",
+    "--refine-budget", type=FiniteRange(min=0), metavar="SECONDS",
     help="Time for measuring the segments of plans that could win; 0 measures none.",
 )  # fmt: skip
 @credentials_option
@@ -169,6 +170,8 @@ def _pair(text: str) -> tuple[str, str]:
 
 def compilation_json(bundle: Any) -> dict[str, Any]:
     """What ``partc compile --json`` promises, from the manifest."""
+    from partc.report.facts import host_provenances
+
     manifest = bundle.manifest.model_dump(mode="json", by_alias=True)
     certificate, verified = manifest["certificate"], manifest["verified"]
     return {
@@ -199,6 +202,7 @@ def compilation_json(bundle: Any) -> dict[str, Any]:
         "portfolio": _portfolio_json(manifest["portfolio"]),
         "refinement": manifest["refinement"],
         "tiling": manifest["tiling"],
+        "costs": host_provenances(bundle.manifest),
         "notices": manifest["notices"],
         "pipeline": manifest["pipeline"],
         "bundle": str(bundle.path),

@@ -10,6 +10,7 @@ import click
 
 from partc.cli.console import json_option, people, print_json, progress_of, quiet_option
 from partc.cli.credentials import credentials_option
+from partc.cli.numbers import FiniteRange
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -28,7 +29,7 @@ if TYPE_CHECKING:
     help="Measure from this host, through its agent; from this machine if not given.",
 )  # fmt: skip
 @click.option(
-    "--budget", type=click.FloatRange(0.5, 600), default=15.0, show_default=True,
+    "--budget", type=FiniteRange(0.5, 600), default=15.0, show_default=True,
     metavar="SECONDS", help="About how long to measure.",
 )  # fmt: skip
 @credentials_option
@@ -49,16 +50,20 @@ def command(
     bandwidth is the slope of their times. Prints the entry for the topology.
     """
     from partc.agent.link import topology_entry
+    from partc.errors import UsageError
     from partc.ir.topology import Topology
     from partc.runtime.credentials import find_credentials
 
     described = Topology.load(topology)
     address = _agent(described, host)
+    if sender == host:
+        raise UsageError(f"a link has two ends; give --from another host than {host!r}")
     near = sender or described.first_host
     called = [address] if sender is None else [address, _agent(described, sender)]
     found = find_credentials(credentials, called)
     console = people(quiet)
-    if near == host:
+    is_here = near == host  # requests arise there, and this machine is no host of the topology
+    if is_here:
         near = "here"
     with progress_of(console) as progress:
         progress(f"measuring the link to {host}", None)
@@ -70,7 +75,7 @@ def command(
             from partc.agent.probing import link_between
 
             measured = link_between(called[1], address, found, budget, sender)
-    entry = topology_entry(measured, near, host)
+    entry = None if is_here else topology_entry(measured, near, host)
     if as_json:
         print_json({"between": [near, host], **_json(measured), "topology": entry})
         return
@@ -96,7 +101,7 @@ def _json(found: LinkFound) -> dict[str, Any]:
     return asdict(found)
 
 
-def _show(console: Console, found: LinkFound, near: str, host: str, entry: str) -> None:
+def _show(console: Console, found: LinkFound, near: str, host: str, entry: str | None) -> None:
     for one, other, way in ((near, host, found.up), (host, near, found.down)):
         console.print(f"{one} to {other}: {_bandwidth(way)}", markup=False, soft_wrap=True)
     console.print(
@@ -105,6 +110,11 @@ def _show(console: Console, found: LinkFound, near: str, host: str, entry: str) 
         markup=False,
         soft_wrap=True,
     )
+    if entry is None:
+        entry = (
+            f"This machine is no host of the topology beside {host!r}; measure a link of it with "
+            "--from HOST."
+        )
     console.print(f"\n{entry}", markup=False, soft_wrap=True)
 
 

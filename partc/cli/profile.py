@@ -21,6 +21,7 @@ from partc.cli.console import (
 )
 from partc.cli.costs_from import costs_from_option, imports_of
 from partc.cli.credentials import credentials_option
+from partc.cli.numbers import FiniteRange
 
 if TYPE_CHECKING:
     from partc.imports.attribution import Attribution
@@ -36,7 +37,7 @@ _INGEST = "infer-shapes,fold-constants,group-blocks"
 @click.argument("model", type=click.Path(path_type=Path))
 @click.option("--target", metavar="NAME", help="A target of `partc targets`, on this machine.")
 @click.option(
-    "--threads", type=click.IntRange(min=1),
+    "--threads", type=click.IntRange(min=1, max=1024),
     help="Of a segment's execution; 1, or what the topology says, if not given.",
 )  # fmt: skip
 @click.option(
@@ -57,7 +58,7 @@ _INGEST = "infer-shapes,fold-constants,group-blocks"
 @click.option("--shape", "shapes", multiple=True, metavar="NAME=1,3,224,224")
 @click.option("--repeats", type=click.IntRange(min=3), metavar="RUNS",
               help="Most runs of the model; fewer do when the median is known well.")  # fmt: skip
-@click.option("--budget", type=click.FloatRange(min=0, max=86400), metavar="SECONDS",
+@click.option("--budget", type=FiniteRange(min=0, max=86400), metavar="SECONDS",
               help="Time for these runs.")  # fmt: skip
 @costs_from_option
 @click.option("--fresh", is_flag=True, help="Measure even what the store has.")

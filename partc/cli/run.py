@@ -22,6 +22,7 @@ from partc.cli.console import (
     write_arrays,
 )
 from partc.cli.credentials import credentials_option
+from partc.cli.numbers import FiniteRange
 
 
 @click.command("run")
@@ -58,7 +59,7 @@ from partc.cli.credentials import credentials_option
 @click.option("--device-slowdown", type=float, help="Against the declared speed, likewise.")
 @click.option("--server-slowdown", type=float, help="Against the declared speed, likewise.")
 @click.option(
-    "--deadline", type=click.FloatRange(0, 86400, min_open=True), metavar="SECONDS",
+    "--deadline", type=FiniteRange(0, 86400, min_open=True), metavar="SECONDS",
     help="Longest wait for another host.",
 )  # fmt: skip
 @click.option(

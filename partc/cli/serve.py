@@ -13,6 +13,7 @@ import click
 
 from partc.cli.console import json_option, people, print_json, progress_of, quiet_option
 from partc.cli.credentials import credentials_option
+from partc.cli.numbers import FiniteRange
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -34,7 +35,7 @@ _LINE_EVERY_S = 30.0
     help="Where a host listens that this one calls; may be repeated.",
 )  # fmt: skip
 @click.option(
-    "--deadline", type=click.FloatRange(0, 86400, min_open=True), metavar="SECONDS",
+    "--deadline", type=FiniteRange(0, 86400, min_open=True), metavar="SECONDS",
     help="Longest wait for another host.",
 )  # fmt: skip
 @click.option(

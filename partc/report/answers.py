@@ -11,6 +11,7 @@ from rich.console import Console
 from rich.text import Text
 
 from partc.bundle.manifest import Manifest, PlanEntry
+from partc.report.facts import host_provenances
 from partc.report.names import shortened, visible
 from partc.report.tables import plain_table, say
 from partc.report.units import count, duration, error, size
@@ -104,6 +105,7 @@ class RunSummary:
         difference: the largest absolute difference of an output from the whole model's answer;
             None where that is not known.
         same_way: how many requests took the way of the last; the rows are of these.
+        is_estimated: whether ``predicted_s`` counts on a cost that nobody measured.
     """
 
     latency_s: float
@@ -112,6 +114,7 @@ class RunSummary:
     difference: float | None
     plan: str
     same_way: int
+    is_estimated: bool = False
 
 
 def summarise_run(
@@ -146,6 +149,7 @@ def summarise_run(
         for index in range(len(last.calls))
         if (row := _transfers(plan, [(a, a.calls[index]) for a in same])) is not None
     ]
+    known_by = host_provenances(manifest)
     compute_s = sum(s.predicted_s for s in plan.segments)
     predicted_s = compute_s + sum(t.predicted_s for t in plan.transfers)
     return RunSummary(
@@ -155,6 +159,7 @@ def summarise_run(
         difference=None if golden is None else _difference(last.outputs, golden),
         plan=last.plan,
         same_way=len(same),
+        is_estimated=any("estimated" in known_by.get(s.host, ()) for s in plan.segments),
     )
 
 
@@ -174,7 +179,12 @@ def print_answer(
         table.add_row(Text(row.what), Text(visible(row.where)), expected, duration(row.measured_s))
     console.print(table)
     of = f", median of {count(len(answers), 'request')}" if len(answers) > 1 else ""
-    beside = "" if summary.predicted_s is None else f", predicted {duration(summary.predicted_s)}"
+    from_estimates = " from estimates" * summary.is_estimated
+    beside = (
+        ""
+        if summary.predicted_s is None
+        else f", predicted {duration(summary.predicted_s)}{from_estimates}"
+    )
     by = "" if summary.plan == CHOSEN else f" by plan {summary.plan}"
     say(
         console,

@@ -127,10 +127,12 @@ class Facts:
         found = {c.provenance for b in self.manifest.blocks for c in b.costs.values()}
         return tuple(kind for kind in PROVENANCE_MEANING if kind in found)
 
-    @property
-    def has_estimates(self) -> bool:
-        """Whether any cost is an estimate."""
-        return "estimated" in self.provenances
+    @cached_property
+    def estimated_hosts(self) -> tuple[str, ...]:
+        """The hosts of which any cost is an estimate."""
+        return tuple(
+            host for host, kinds in host_provenances(self.manifest).items() if "estimated" in kinds
+        )
 
 
 def facts_of(manifest: Manifest, reads: Mapping[str, Collection[str]] | None = None) -> Facts:
@@ -138,6 +140,18 @@ def facts_of(manifest: Manifest, reads: Mapping[str, Collection[str]] | None = N
     if reads is None:
         reads = {block.name: _recorded_reads(block) for block in manifest.blocks}
     return Facts(manifest, {name: tuple(tensors) for name, tensors in reads.items() if tensors})
+
+
+def host_provenances(manifest: Manifest) -> dict[str, list[str]]:
+    """Host -> every kind of provenance among its costs of blocks, best first."""
+    found = {
+        host: {b.costs[host].provenance for b in manifest.blocks if host in b.costs}
+        for host in manifest.topology.hosts
+    }
+    return {
+        host: [kind for kind in PROVENANCE_MEANING if kind in kinds]
+        for host, kinds in found.items()
+    }
 
 
 def _recorded_reads(block: BlockEntry) -> tuple[str, ...]:
@@ -154,6 +168,16 @@ def spec_bytes(spec: TensorSpec) -> int | None:
         return (math.prod(shape) * element_bits(spec.dtype) + 7) // 8
     except TypeError:
         return None
+
+
+def estimates_sentence(facts: Facts) -> str | None:
+    """Whose costs nobody measured; None where all were."""
+    if not facts.estimated_hosts:
+        return None
+    return (
+        f"Costs on {joined(facts.estimated_hosts)} are estimated: nobody timed them, and "
+        "the plan is only as good as they are."
+    )
 
 
 def verdict_sentence(facts: Facts) -> str:

@@ -39,11 +39,20 @@ def strategy_table(manifest: Manifest) -> Table:
 
 
 def segment_table(manifest: Manifest) -> Table:
-    """Each segment with its host and predicted time."""
-    table = plain_table("segment", "host", right=("ops", "predicted"))
+    """Each segment with its host, predicted time and memory."""
+    columns = ("ops", "predicted", "weights", "live tensors")
+    table = plain_table("segment", "host", right=columns)
     for segment in manifest.plan.segments:
-        ops, took = f"{len(segment.ops):,}", duration(segment.predicted_s)
-        table.add_row(segment.id, Text(visible(segment.host)), ops, took)
+        table.add_row(
+            segment.id,
+            Text(visible(segment.host)),
+            f"{len(segment.ops):,}",
+            duration(segment.predicted_s),
+            *(
+                "" if needed is None else size(needed)
+                for needed in (segment.weights_bytes, segment.peak_activation_bytes)
+            ),
+        )
     return table
 
 
@@ -132,7 +141,7 @@ def print_profile(console: Console, data: Mapping[str, Any]) -> None:
     if not data["settled"]:
         say(
             console,
-            "Runs or time were used up before the medians were known within 2 %; "
+            "Runs or time were used up before the medians had settled; "
             "give more with --repeats and --budget.",
             style="yellow",
         )
@@ -171,8 +180,8 @@ def _print_outcome(console: Console, found: Facts) -> None:
     say(console, facts.verification_sentence(found))
     if (measured := facts.precision_sentence(found)) is not None:
         say(console, measured)
-    if found.has_estimates:
-        say(console, "Some costs are estimated: nobody timed them.", style="yellow")
+    if (guessed := facts.estimates_sentence(found)) is not None:
+        say(console, guessed, style="yellow")
     _print_notices(console, found.manifest.notices)
 
 

@@ -152,6 +152,19 @@ def test_a_link_without_a_relay_has_at_least_a_lower_bound(
     assert Topology.parse(tomllib.loads("[hosts.camera]\n[hosts.server]\n" + entry)).links
 
 
+def test_a_link_that_has_one_end(
+    agents: tuple[AgentProcess, AgentProcess], tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    topology = tmp_path / "t.toml"
+    topology.write_text(f'[hosts.camera]\nagent = "{agents[0].address}"\n')
+    done = partc(capfd, "link", "camera", "-t", topology, "--from", "camera")
+    assert done.code == 2 and "two ends" in done.err
+    done = partc(capfd, "link", "camera", "-t", topology, "--budget", "0.5")
+    assert done.code == 0 and "--from HOST" in done.out and "[[links]]" not in done.out
+    done = partc(capfd, "link", "camera", "-t", topology, "--budget", "nan")
+    assert done.code == 2 and "finite" in done.err
+
+
 def test_a_link_that_is_cut_meanwhile(agents: tuple[AgentProcess, AgentProcess]) -> None:
     import threading
 

@@ -156,3 +156,26 @@ def test_a_precision_that_cannot_be_measured_is_refused(model: Path, capfd: Capt
         assert done.code != 0 and len(done.err.strip().splitlines()) == 1, done.err
         for part in parts:
             assert part in done.err
+
+
+@pytest.mark.parametrize("option", [("--budget", "nan"), ("--budget", "-1"), ("--threads", "9999")])
+def test_numbers_that_make_no_sense(option: tuple[str, str], model: Path, capfd: Capture) -> None:
+    done = partc(capfd, "profile", model, *SHAPE, "--target", "onnxruntime-cpu", *option)
+    assert done.code == 2 and option[0] in done.err
+
+
+def test_a_profile_with_estimates_says_so(model: Path, tmp_path: Path, capfd: Capture) -> None:
+    """What one more segment costs is in no profile, and from a data sheet here."""
+    path = tmp_path / "engine.json"
+    layers = [{"count": 10}, {"name": "conv + relu", "averageMs": 1.0, "medianMs": 1.0}]
+    path.write_text(json.dumps(layers))
+    hosts = topology(tmp_path / "t.toml", '[hosts.camera]\ntarget = "jetson-orin-nano"\n')
+    compile_ = ("compile", model, *SHAPE, "-t", hosts, "--costs-from", f"camera={path}", "--json")
+    done = partc(capfd, *compile_, "-o", tmp_path / "b")
+    assert done.code == 0, done.err
+    data = json.loads(done.out)
+    assert data["costs"] == {"camera": ["imported"]}
+    assert any("one more segment costs" in notice for notice in data["notices"])
+    done = partc(capfd, *compile_, "-o", tmp_path / "c", "--costs", "measured")
+    assert done.code != 0 and "one more segment" in done.err
+    assert not (tmp_path / "c").exists()
