@@ -20,8 +20,10 @@ from partc.passes.annotate.block_costs import (
     SEGMENT,
     WHOLE,
     block_costs,
+    fitted_to_whole,
     own_share,
     segment_fixed_cost,
+    whole_of_parts,
 )
 from partc.passes.annotate.deployed_model import asked_model, deployed_model
 from partc.passes.annotate.stored_costs import CostKeys
@@ -184,8 +186,12 @@ class _Source:
         notices: list[str] = []
         if store is not None and not self.options.fresh:
             found = keys.find(store, of_any_mode=asked is None)
+            said = f"{self._named}: all {len(found)} costs found in the store"
+            if set(keys.keys) - set(found) == {WHOLE}:
+                found = {**found, WHOLE: whole_of_parts(found)}
+                said += ", of other models with the same blocks; the whole is their sum"
             if len(found) == len(keys.keys):
-                said = f"{self._named}: all {len(found)} costs found in the store"
+                found = fitted_to_whole(found)
                 if isinstance(self.meter, AbsentMeter):
                     notices.append(self.meter.instead(found.values()))
                 return _Table(found, said, self.settings.precision, tuple(notices))
@@ -213,7 +219,9 @@ class _Source:
         )
         if profile.settled is False:
             half = 100 * fresh[WHOLE].interval_s / fresh[WHOLE].median_s
-            said += f"; did not settle: the median is known within {half:.0f} %"
+            said += "; did not settle"
+            # With few runs, or times that rise or fall, a narrow interval says little.
+            said += f": the median is known within {half:.0f} %" if half > 2 else ""
         notices.append(profile.conditions.sentence(self.meter.where))
         return _Table(fresh, said, self.settings.precision, tuple(n for n in notices if n))
 
@@ -281,12 +289,24 @@ class _Source:
     def _imported(self, imported: ImportedCosts) -> _Table:
         """Times of a profile that was taken there."""
         found = attribute(imported, self.program)
+        notices = [f"host {self.host!r}: {notice}" for notice in found.notices]
         if isinstance(self.meter, DataSheetMeter):
             fixed = Cost(0.0, 0.0, 0, "estimated")
             if self.meter.target.hardware.has_rates:
                 fixed = estimated_costs(
                     self.program, self.meter.target, self.settings
                 ).segment_fixed
+            if self.options.costs == "measured":
+                raise TargetError(
+                    f"host {self.host!r} has no measured cost of one more segment, which a profile "
+                    "does not tell; name its agent in the topology (agent = ...), or allow "
+                    "estimates by leaving --costs measured out",
+                    host=self.host,
+                )
+            notices.append(
+                f"host {self.host!r}: a profile does not tell what one more segment costs; it is "
+                f"estimated as {fixed.median_s * 1e6:.3g} µs"
+            )
         else:
             fixed = segment_fixed_cost(self.meter, self.settings, self.options.sampling)
         share = own_share(found.whole.median_s, fixed.median_s)
@@ -294,7 +314,6 @@ class _Source:
             name: replace(cost, median_s=cost.median_s * share)
             for name, cost in found.costs.items()
         }
-        notices = [f"host {self.host!r}: {notice}" for notice in found.notices]
         return _Table(
             {**costs, WHOLE: found.whole, SEGMENT: fixed},
             f"{self.host}: {len(costs)} blocks from {imported.title}",

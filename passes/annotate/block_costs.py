@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Mapping
 from dataclasses import replace
 
 import numpy as np
@@ -18,6 +20,7 @@ WHOLE, SEGMENT = "whole", "segment-fixed"
 """Names, in a table of costs, of the whole model and of what one more segment costs."""
 
 _FIXED_RUNS = 15
+_SAME = 1e-6
 _LEAST_OWN_SHARE = 0.05  # of a tiny model's time that its blocks keep
 
 
@@ -45,6 +48,47 @@ def block_costs(program: Program, profile: Profile, fixed_s: float) -> dict[str,
         for name, row in samples.items()
     }
     return {**costs, WHOLE: whole}
+
+
+def whole_of_parts(parts: Mapping[str, Cost]) -> Cost:
+    """The whole model's cost where only its blocks' and `SEGMENT`'s are known: their sum."""
+    costs = list(parts.values())
+    return Cost(
+        median_s=sum(cost.median_s for cost in costs),
+        spread_s=sum(cost.spread_s for cost in costs),
+        samples=min(cost.samples for cost in costs),
+        provenance=costs[0].provenance,
+        measured_at=max(cost.measured_at for cost in costs),
+        interval_s=sum(cost.interval_s for cost in costs),
+        settled=all(cost.settled for cost in costs),
+        fingerprint=costs[0].fingerprint,
+    )
+
+
+def fitted_to_whole(table: Mapping[str, Cost]) -> dict[str, Cost]:
+    """Blocks that together take as long as the whole model, less `SEGMENT`.
+
+    In a store they may be of several runs, or one block's cost may stand for all that are like it.
+
+    Args:
+        table: name -> cost, with `WHOLE` and `SEGMENT`.
+    """
+    whole_s, fixed_s = table[WHOLE].median_s, table[SEGMENT].median_s
+    blocks = {name: cost for name, cost in table.items() if name not in (WHOLE, SEGMENT)}
+    sum_s = sum(cost.median_s for cost in blocks.values())
+    factor = own_share(whole_s, fixed_s) * whole_s / sum_s if sum_s > 0 else 1.0
+    if math.isclose(factor, 1.0, rel_tol=_SAME):
+        return dict(table)
+    fitted = {
+        name: replace(
+            cost,
+            median_s=cost.median_s * factor,
+            spread_s=cost.spread_s * factor,
+            interval_s=cost.interval_s * factor,
+        )
+        for name, cost in blocks.items()
+    }
+    return {**table, **fitted}
 
 
 def own_share(whole_s: float, fixed_s: float) -> float:

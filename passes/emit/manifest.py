@@ -49,6 +49,7 @@ from partc.ir.segment import Call, Exchange, Segment, Step
 from partc.ir.topology import Topology
 from partc.measure.statistics import now
 from partc.passes.emit.tiling import tiling_entry
+from partc.targets.memory import segment_memory
 from partc.targets.registry import load_target
 
 PlannedCalls = tuple[tuple[Call, ...], ...]
@@ -131,8 +132,8 @@ def build_manifest(
         pipeline=pipeline,
         tensors={name: _spec(program, name) for name in boundary},
         hosts=hosts,
-        plan=_plan(segments, plan.transfers, plans[0]),
-        portfolio=_portfolio(portfolio, plans[1:]),
+        plan=_plan(program, segments, plan.transfers, plans[0]),
+        portfolio=_portfolio(program, portfolio, plans[1:]),
         pareto=_pareto(plan),
         blocks=_blocks(program, plan),
         strategies=[
@@ -170,24 +171,29 @@ def build_manifest(
 
 
 def _plan(
-    segments: Sequence[Segment], transfers: Sequence[Transfer], calls: Sequence[Call]
+    program: Program,
+    segments: Sequence[Segment],
+    transfers: Sequence[Transfer],
+    calls: Sequence[Call],
 ) -> PlanEntry:
     return PlanEntry(
         root=calls[0].host,
-        segments=[_segment(segment) for segment in segments],
+        segments=[_segment(program, segment) for segment in segments],
         transfers=[_transfer(transfer) for transfer in transfers],
         calls=[call_entry(call) for call in calls],
     )
 
 
-def _portfolio(portfolio: Portfolio | None, plans: PlannedCalls) -> PortfolioEntry | None:
+def _portfolio(
+    program: Program, portfolio: Portfolio | None, plans: PlannedCalls
+) -> PortfolioEntry | None:
     if portfolio is None:
         return None
     return PortfolioEntry(
         plans=[
             AlternativeEntry(
                 name=each.name,
-                plan=_plan(each.segments or (), each.transfers, calls),
+                plan=_plan(program, each.segments or (), each.transfers, calls),
                 cost=CostVectorEntry(**vars(each.cost)),
                 survives=list(each.survives),
             )
@@ -226,7 +232,8 @@ def _spec(program: Program, name: str) -> TensorSpec:
     )
 
 
-def _segment(segment: Segment) -> SegmentEntry:
+def _segment(program: Program, segment: Segment) -> SegmentEntry:
+    memory = segment_memory(program, segment.ops, segment.outputs) if program.blocks else None
     return SegmentEntry(
         id=segment.id,
         host=segment.host,
@@ -234,6 +241,8 @@ def _segment(segment: Segment) -> SegmentEntry:
         inputs=list(segment.inputs),
         outputs=list(segment.outputs),
         predicted_s=segment.predicted_s,
+        weights_bytes=memory.weights_bytes if memory else None,
+        peak_activation_bytes=memory.peak_activation_bytes if memory else None,
     )
 
 

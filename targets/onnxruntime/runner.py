@@ -11,6 +11,7 @@ import numpy as np
 import onnxruntime as ort
 
 from partc.errors import TargetError
+from partc.targets.onnxruntime.compiled import refuse_compiled_code
 from partc.targets.onnxruntime.providers import as_asked, clock_for, refuse_fallback
 from partc.targets.protocol import Array, RunSettings
 
@@ -48,8 +49,9 @@ def open_session(model: bytes | Path, options: Any, settings: RunSettings) -> An
 
     Raises:
         MissingBackendError: the provider is not here, or did not start.
-        TargetError: ONNX Runtime refused the model.
+        TargetError: ONNX Runtime refused the model, or it carries compiled code.
     """
+    refuse_compiled_code(model)
     source = model if isinstance(model, bytes) else str(model)
     providers = as_asked(settings)
     try:

@@ -92,6 +92,22 @@ def test_stored_costs_have_words_for_people(tmp_path: Path) -> None:
         assert "1x8 -> 1x8" in entry.about.label
 
 
+def test_blocks_of_another_model_need_no_measurement(tmp_path: Path) -> None:
+    """The whole is then the sum of its blocks and of what a segment costs."""
+    store = CostStore(tmp_path / "costs.sqlite")
+    QUICK.run(program(), Context(hosts(), store=store))
+    wholes = [entry for entry in store.entries() if entry.what.kind == "whole"]
+    assert len(wholes) == 1
+    store.remove([str(wholes[0].what)])
+    found = QUICK.run(program(), Context(hosts(), store=store))
+    assert "the whole is their sum" in found.diagnostics[0]
+    table = found.program.costs
+    assert table is not None
+    together_s = sum(cost.median_s for cost in costs(found).values())
+    assert together_s + table.segment_fixed_s["here"] == pytest.approx(table.whole_s["here"])
+    assert not [entry for entry in store.entries() if entry.what.kind == "whole"]
+
+
 def test_a_profile_stands_for_its_host() -> None:
     ops = [op.name for op in program().placed_ops]
     imported = ImportedCosts("trtexec", "p.json", (Kernel(" + ".join(ops), (0.5,)),), 10)
