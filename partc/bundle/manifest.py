@@ -109,7 +109,12 @@ class HostEntry(_Strict):
 
 
 class SegmentEntry(_Strict):
-    """A segment; see `partc.ir.segment.Segment`."""
+    """A segment; see `partc.ir.segment.Segment`.
+
+    Attributes:
+        weights_bytes, peak_activation_bytes: of its memory in the model's own precision; see
+            `partc.targets.memory`. None in bundles that do not say.
+    """
 
     id: str
     host: str
@@ -117,6 +122,8 @@ class SegmentEntry(_Strict):
     inputs: list[str]
     outputs: list[str]
     predicted_s: Seconds
+    weights_bytes: Annotated[int, Field(ge=0)] | None = None
+    peak_activation_bytes: Annotated[int, Field(ge=0)] | None = None
 
 
 class ExchangeEntry(_Strict):

@@ -248,7 +248,7 @@ class EngineSegments:
             return ""
         return (
             "it is version_compatible, so it carries machine code, and it was not built here; "
-            "--allow-engine-code of partc serve says that the bundle is trusted"
+            "--allow-engine-code of partc serve or partc agent says that the bundle is trusted"
         )
 
     def _may_run_code(self, entry: EngineEntry, engine: Candidate) -> bool:

@@ -26,6 +26,8 @@ from partc.suggest import unknown_name
 Array = np.ndarray[Any, np.dtype[Any]]
 
 START_TIMEOUT_S = 60.0
+BUILD_TIMEOUT_S = 3600.0
+"""A host may build its engines before it serves."""
 
 
 class LocalDeployment:
@@ -226,7 +228,9 @@ class LocalDeployment:
         )
 
     def _await_host(self, name: str) -> None:
-        self.addresses[name] = self._hosts[name].ready_line(START_TIMEOUT_S)
+        has_engines = bool(self._bundle.host(name).engines)
+        timeout_s = BUILD_TIMEOUT_S if has_engines else START_TIMEOUT_S
+        self.addresses[name] = self._hosts[name].ready_line(timeout_s)
         for link in self._links:
             link.set_target(name, self.addresses[name])
 
