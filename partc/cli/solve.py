@@ -45,6 +45,7 @@ def command(
         }
         print_json(data)
         if solution.objective is None:
+            people(quiet).print(f"partc: {solution.why_no_plan}", markup=False)
             raise click.exceptions.Exit(InfeasibleError.exit_code)
         return
     solution.require_plan()

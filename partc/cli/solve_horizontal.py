@@ -39,6 +39,7 @@ def solve_and_print(
         data["verdict"] = {"tiled": bool(solution.tiles), "sentence": verdict}
         print_json(data)
         if solution.objective is None:
+            people(quiet).print(f"partc: {solution.why_no_plan}", markup=False)
             raise click.exceptions.Exit(InfeasibleError.exit_code)
         return
     solution.require_plan()

@@ -14,6 +14,8 @@ import pulp
 
 INFINITY = float("inf")
 _ROW_SIZE = 1000.0
+_MOST_SCALED = 1e200
+_HOPELESS = 1e15
 
 
 @dataclass(frozen=True)
@@ -107,9 +109,11 @@ class LinearModel:
     def budget(self, total: Sum, limit: float) -> None:
         """Require total <= limit, with the row scaled so that rounding stays relative to it."""
         size = max([limit, *map(abs, total.terms.values())])
-        factor = _ROW_SIZE / size if size > 0 else 1.0
+        factor = min(_ROW_SIZE / size, _MOST_SCALED) if size > 0 else 1.0
         terms = tuple((variable, -value * factor) for variable, value in total.terms.items())
-        self._row(Affine(terms), pulp.LpConstraintGE, (total.constant - limit) * factor)
+        # What exceeds the limit by so much does so whatever the terms are.
+        bound = min((total.constant - limit) * factor, _HOPELESS)
+        self._row(Affine(terms), pulp.LpConstraintGE, bound)
 
     def minimise(self, total: Sum) -> None:
         """Set the objective."""

@@ -83,14 +83,18 @@ class Solution:
         Raises:
             InfeasibleError: it has none; the sentence says which constraints conflict.
         """
+        if self.why_no_plan:
+            raise InfeasibleError(self.why_no_plan)
+        return self
+
+    @property
+    def why_no_plan(self) -> str:
+        """A sentence where there is no plan; empty where there is one."""
         if self.objective is not None:
-            return self
+            return ""
         if self.status == "infeasible":
-            reasons = " ".join(self.conflicts)
-            raise InfeasibleError(f"No placement satisfies all constraints. {reasons}".strip())
-        raise InfeasibleError(
-            f"No placement was found within {self.solve_s:.1f} s; allow the solver more time."
-        )
+            return f"No placement satisfies all constraints. {' '.join(self.conflicts)}".strip()
+        return f"No placement was found within {self.solve_s:.1f} s; allow the solver more time."
 
 
 def solution_of(

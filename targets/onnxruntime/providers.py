@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from functools import cache
 from typing import Any
 
+import onnx
 import onnxruntime as ort
 
 from partc.errors import MissingBackendError, TargetError
@@ -14,6 +16,7 @@ from partc.targets.protocol import RunSettings
 CPU = "CPUExecutionProvider"
 CUDA = "CUDAExecutionProvider"
 TENSORRT = "TensorrtExecutionProvider"
+_LONGEST = 200
 _INSTEAD = "pip uninstall onnxruntime && pip install {}"
 _HOW = {
     CUDA: _INSTEAD.format("onnxruntime-gpu"),
@@ -88,6 +91,38 @@ def refuse_fallback(session: Any, settings: RunSettings) -> None:
             f"{', '.join(session.get_providers())}: its libraries or its hardware are missing "
             f"({how}, and look at its driver)"
         )
+
+
+@cache
+def why_not_started(provider: str) -> str:
+    """Why a provider that was built in does not start here; empty where it does."""
+    if provider == CPU:
+        return ""
+    settings = RunSettings(provider=provider)
+    options = ort.SessionOptions()
+    options.log_severity_level = 4  # what matters is in the sentence
+    try:
+        session = ort.InferenceSession(_text_model(), options, providers=as_asked(settings))
+        refuse_fallback(session, settings)
+    except TargetError as error:
+        return error.message
+    except Exception as error:  # ONNX Runtime's exceptions share no base but Exception
+        return f"{provider} did not start: {str(error).strip().partition(chr(10))[0][:_LONGEST]}"
+    return ""
+
+
+def _text_model() -> bytes:
+    """A model on texts, which no accelerator takes: nothing is compiled for it."""
+    text = onnx.helper.make_tensor_value_info
+    graph = onnx.helper.make_graph(
+        [onnx.helper.make_node("Identity", ["x"], ["y"])],
+        "text",
+        [text("x", onnx.TensorProto.STRING, [1])],
+        [text("y", onnx.TensorProto.STRING, [1])],
+    )
+    opset = [onnx.helper.make_opsetid("", 13)]
+    model = onnx.helper.make_model(graph, opset_imports=opset, ir_version=8)
+    return bytes(model.SerializeToString())
 
 
 def clock_for(settings: RunSettings) -> ClockKind:

@@ -266,3 +266,21 @@ def test_the_published_schema_is_current() -> None:
     assert published.read_text(encoding="utf-8") == schema_text(), (
         "run python -m partc.optimizer.schema > docs/problem.schema.json"
     )
+
+
+@pytest.mark.parametrize("budget", ["memory_bytes", "loss_budget", "deadline_s", "energy_j"])
+@pytest.mark.parametrize("amount", [5e-324, 1e-300, 1e-20])
+def test_budgets_next_to_nothing(budget: str, amount: float) -> None:
+    """The smallest numbers there are: an answer, and no overflow on the way."""
+    problem = copy.deepcopy(EXAMPLE)
+    limits = problem.setdefault("constraints", {})
+    if budget == "memory_bytes":
+        for host in problem["hosts"]:
+            host[budget] = amount
+    else:
+        limits[budget] = {"camera": amount} if budget == "energy_j" else amount
+    solution = solve(Problem.from_dict(problem))
+    assert solution.status in ("optimal", "infeasible")
+    assert (solution.objective is None) == bool(solution.why_no_plan)
+    if budget in ("memory_bytes", "deadline_s"):
+        assert solution.status == "infeasible"

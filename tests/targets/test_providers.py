@@ -84,6 +84,23 @@ class FellBack:
         return [providers.CPU]
 
 
+def test_a_provider_is_here_when_it_starts(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert {each: providers.why_not_started(each) for each in HERE} == dict.fromkeys(HERE, "")
+
+    def refuse(*arguments: object, **options: object) -> None:
+        raise RuntimeError("libcudart.so.12: no such file\nmore")
+
+    built_in = "CUDAExecutionProvider"
+    monkeypatch.setattr(ort, "get_available_providers", lambda: [*HERE, built_in])
+    for session in (lambda *arguments, **options: FellBack(), refuse):
+        monkeypatch.setattr(ort, "InferenceSession", session)
+        providers.why_not_started.cache_clear()
+        found = detect_provider(built_in)
+        assert not found.available and f"{built_in} did not start" in found.reason
+        assert "\n" not in found.reason
+    providers.why_not_started.cache_clear()
+
+
 def test_a_provider_that_fell_back_is_an_error() -> None:
     with pytest.raises(MissingBackendError, match=r"fell back to CPU.*onnxruntime-gpu"):
         providers.refuse_fallback(FellBack(), RunSettings(provider="CUDAExecutionProvider"))
