@@ -19,6 +19,7 @@ from pydantic import (
 from partc.bundle.consistency import check_consistency
 from partc.bundle.tiling import TilingEntry
 from partc.errors import BundleError
+from partc.ir.cost import Provenance
 from partc.ir.engine import EngineEntry
 from partc.ir.topology import Address, Topology
 
@@ -114,6 +115,8 @@ class SegmentEntry(_Strict):
     Attributes:
         weights_bytes, peak_activation_bytes: of its memory in the model's own precision; see
             `partc.targets.memory`. None in bundles that do not say.
+        provenance: of ``predicted_s`` where the segment was measured as a whole; None where that is
+            the sum of its blocks.
     """
 
     id: str
@@ -124,6 +127,7 @@ class SegmentEntry(_Strict):
     predicted_s: Seconds
     weights_bytes: Annotated[int, Field(ge=0)] | None = None
     peak_activation_bytes: Annotated[int, Field(ge=0)] | None = None
+    provenance: Provenance | None = None
 
 
 class ExchangeEntry(_Strict):
@@ -200,7 +204,7 @@ class CostEntry(_Strict):
     median_s: Seconds
     spread_s: Seconds
     samples: int
-    provenance: Literal["measured", "scaled", "imported", "estimated"]
+    provenance: Provenance
     measured_at: str = ""
     interval_s: Seconds = 0.0
     settled: bool = True

@@ -154,13 +154,15 @@ class Tiles(_Strict):
     """
 
     use: Literal["auto", "always", "never"] = "auto"
-    hosts: Annotated[tuple[str, ...], Field(min_length=2, max_length=8)] | None = None
+    hosts: Annotated[tuple[str, ...], Field(max_length=8)] | None = None
     shares: dict[str, Annotated[float, Field(allow_inf_nan=False)]] | None = None
 
     @model_validator(mode="after")
     def _is_sensible(self) -> Self:
         if self.hosts is not None and len(set(self.hosts)) != len(self.hosts):
             raise ValueError("hosts names a host twice")
+        if self.hosts is not None and len(self.hosts) < 2:
+            raise ValueError("it takes two hosts to share; name another, or leave hosts out")
         for host, share in (self.shares or {}).items():
             if share <= 0:
                 raise ValueError(

@@ -152,6 +152,9 @@ def summarise_run(
     known_by = host_provenances(manifest)
     compute_s = sum(s.predicted_s for s in plan.segments)
     predicted_s = compute_s + sum(t.predicted_s for t in plan.transfers)
+    side_by_side_s = manifest.certificate.simulated_s
+    if last.plan == CHOSEN and side_by_side_s is not None:
+        predicted_s = side_by_side_s
     return RunSummary(
         latency_s=statistics.median(a.latency_s for a in answers),
         predicted_s=predicted_s,

@@ -143,11 +143,17 @@ def facts_of(manifest: Manifest, reads: Mapping[str, Collection[str]] | None = N
 
 
 def host_provenances(manifest: Manifest) -> dict[str, list[str]]:
-    """Host -> every kind of provenance among its costs of blocks, best first."""
-    found = {
-        host: {b.costs[host].provenance for b in manifest.blocks if host in b.costs}
-        for host in manifest.topology.hosts
-    }
+    """Host -> every kind of provenance among its costs, best first.
+
+    Blocks of a segment that was measured as a whole are known by that: a tile's cost is a part of
+    its block's, and what it takes is found when it is measured with the others.
+    """
+    whole = {op: (s.host, s.provenance) for s in manifest.plan.segments for op in s.ops}
+    found: dict[str, set[str]] = {host: set() for host in manifest.topology.hosts}
+    for block in manifest.blocks:
+        at, measured = whole.get(block.ops[0], ("", None)) if block.ops else ("", None)
+        for host, cost in block.costs.items():
+            found[host].add(measured if measured and host == at else cost.provenance)
     return {
         host: [kind for kind in PROVENANCE_MEANING if kind in kinds]
         for host, kinds in found.items()

@@ -234,6 +234,8 @@ def _spec(program: Program, name: str) -> TensorSpec:
 
 def _segment(program: Program, segment: Segment) -> SegmentEntry:
     memory = segment_memory(program, segment.ops, segment.outputs) if program.blocks else None
+    costs = program.costs.segments if program.costs is not None else {}
+    measured = costs.get((segment.host, segment.ops))
     return SegmentEntry(
         id=segment.id,
         host=segment.host,
@@ -243,6 +245,7 @@ def _segment(program: Program, segment: Segment) -> SegmentEntry:
         predicted_s=segment.predicted_s,
         weights_bytes=memory.weights_bytes if memory else None,
         peak_activation_bytes=memory.peak_activation_bytes if memory else None,
+        provenance=measured.provenance if measured else None,
     )
 
 

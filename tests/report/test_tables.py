@@ -94,6 +94,14 @@ def test_answer_shows_predicted_beside_measured_and_failures() -> None:
     assert text.getvalue().count("server did not answer") == 1
 
 
+def test_a_request_of_hosts_side_by_side_is_predicted_as_it_was_simulated() -> None:
+    manifest = sample.chain()[0]
+    proof = manifest.certificate.model_copy(update={"simulated_s": 0.06})
+    manifest = manifest.model_copy(update={"certificate": proof})
+    assert summarise_run(manifest, [Answer()]).predicted_s == 0.06
+    assert summarise_run(manifest, [Answer()]).is_estimated is False
+
+
 def test_transfers_are_what_a_round_trip_takes_beyond_its_segments() -> None:
     summary = summarise_run(sample.chain()[0], [Answer()])
     (transfers,) = [row for row in summary.rows if row.what.startswith("transfers")]

@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from partc.ir.program import Program
+from partc.ir.tensor import TensorInfo
 from partc.ir.tiling import TileGroup, shares_to_bounds
 from partc.ir.topology import Topology
 from partc.passes.annotate.annotate_costs import AnnotateCosts
@@ -153,12 +154,17 @@ def _first_tile(
     ]
     model = Extractor(tiled.model).extract(
         {*names, *constant_ops_of(tiled, ops)},
-        [value_info(tensor, tiled.tensor(tensor)) for tensor in read],
-        [value_info(tensor, tiled.tensor(tensor)) for tensor in left],
+        [value_info(tensor, _as_planned(tiled.tensor(tensor))) for tensor in read],
+        [value_info(tensor, _as_planned(tiled.tensor(tensor))) for tensor in left],
         "tile",
     )
     block_of = {op: block.name.removesuffix(of) for block in blocks for op in block.ops}
     return _TileModel(read_model(model), block_of)
+
+
+def _as_planned(info: TensorInfo) -> TensorInfo:
+    """With the sizes that costs are taken for where the model leaves them open."""
+    return info if info.planned_shape is None else replace(info, shape=info.planned_shape)
 
 
 def _seconds_of_blocks(tile: _TileModel, context: Context, host: str) -> dict[str, float]:

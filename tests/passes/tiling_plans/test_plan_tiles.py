@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -83,9 +84,13 @@ def costed(program: Program, topology: Topology, camera_s: float, server_s: floa
 
 
 def planned(
-    topology: Topology, model: onnx.ModelProto | None = None, server_s: float = 0.02, **options: Any
+    topology: Topology,
+    model: onnx.ModelProto | None = None,
+    server_s: float = 0.02,
+    sample: Mapping[str, np.ndarray[Any, np.dtype[Any]]] | None = None,
+    **options: Any,
 ) -> Program:
-    program = ingested(model or convolutions(), topology)
+    program = ingested(model or convolutions(), topology, sample=sample)
     program = costed(program, topology, camera_s=0.5, server_s=server_s)
     passes = Pipeline.parse("partition,plan-tiles{rounds=1,budget_s=0.1,pause_ms=0.0}")
     passes = passes.with_option("plan-tiles", **options)
@@ -263,6 +268,23 @@ def test_hosts_that_cannot_reach_each_other_are_refused() -> None:
 def test_a_share_of_zero_is_refused() -> None:
     with pytest.raises(TopologyError, match="a share of 0 for host 'left' is no share"):
         triangle(shares={"left": 0, "right": 1})
+
+
+def test_nobody_shares_alone() -> None:
+    with pytest.raises(TopologyError, match="it takes two hosts to share"):
+        triangle(hosts=["left"])
+
+
+def test_columns_are_tiled_where_the_height_is_open() -> None:
+    """What is measured has the sizes that the user planned with."""
+    model = convolutions()
+    for value in (*model.graph.input, *model.graph.output):
+        value.type.tensor_type.shape.dim[2].dim_param = "height"
+    program = planned(
+        triangle(use="always"), model, sample={"image": np.zeros((1, 3, SIDE, SIDE), np.float32)}
+    )
+    assert program.plan is not None and program.plan.tiling
+    assert {group.axis for group in program.plan.tiling} == {3}
 
 
 def test_an_unknown_host_is_refused() -> None:
