@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, ClassVar, Literal
 from partc.ir.cost import MessageCost
 from partc.ir.program import Array, Program
 from partc.ir.topology import Topology
-from partc.targets.here import meter_here
+from partc.targets.here import meter_here, what_is_known
 from partc.targets.meter import Meter
 from partc.targets.registry import load_target
 
@@ -68,7 +68,8 @@ class Context:
         """
         if host in self.meters:
             return self.meters[host]
-        return meter_here(load_target(self.topology.hosts[host].target))
+        target = load_target(self.topology.hosts[host].target)
+        return what_is_known(target) if host in self.imports else meter_here(target)
 
 
 @dataclass(frozen=True)

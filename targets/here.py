@@ -83,4 +83,8 @@ def meter_here(target: Target) -> Meter:
         return known
     if target.backend not in backend_names() and not target.missing:
         load_backend(target.backend)  # says which there are
-    raise MissingBackendError(f"target {target.name!r} cannot be measured here: {known.reason}")
+    raise MissingBackendError(
+        f"target {target.name!r} cannot be measured here: {known.reason}; or name the host's agent "
+        "in the topology (agent = ...), give costs with --costs-from, or name a board whose costs "
+        "can be estimated (partc targets)"
+    )

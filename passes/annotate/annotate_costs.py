@@ -303,9 +303,10 @@ class _Source:
                     "estimates by leaving --costs measured out",
                     host=self.host,
                 )
+            taken = f"estimated as {fixed.median_s * 1e6:.3g} µs" if fixed.median_s else "left out"
             notices.append(
                 f"host {self.host!r}: a profile does not tell what one more segment costs; it is "
-                f"estimated as {fixed.median_s * 1e6:.3g} µs"
+                f"{taken}"
             )
         else:
             fixed = segment_fixed_cost(self.meter, self.settings, self.options.sampling)

@@ -9,6 +9,8 @@ import numpy as np
 import onnxruntime as ort
 import pytest
 
+from partc.targets.here import detect
+from partc.targets.registry import load_target
 from tests.cli.support import TOPOLOGY, Outcome, partc, small_model, topology
 
 Capture = pytest.CaptureFixture[str]
@@ -176,6 +178,11 @@ def test_a_profile_with_estimates_says_so(model: Path, tmp_path: Path, capfd: Ca
     data = json.loads(done.out)
     assert data["costs"] == {"camera": ["imported"]}
     assert any("one more segment costs" in notice for notice in data["notices"])
+    (tmp_path / "t.toml").write_text('[hosts.camera]\ntarget = "tensorrt"\n')
+    if not detect(load_target("tensorrt")).available:  # nor is there any data sheet of it
+        done = partc(capfd, *compile_, "-o", tmp_path / "d")
+        assert done.code == 0, done.err
+        assert any("it is left out" in notice for notice in json.loads(done.out)["notices"])
     done = partc(capfd, *compile_, "-o", tmp_path / "c", "--costs", "measured")
     assert done.code != 0 and "one more segment" in done.err
     assert not (tmp_path / "c").exists()
