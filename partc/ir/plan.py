@@ -128,6 +128,8 @@ class Plan:
         pareto: the front of two objectives, where one was asked for.
         tiling: what several hosts compute side by side; the pass ``tile`` makes ops of it. For
             their ops ``placement`` has no meaning until then.
+        unmet: why no plan without tiles keeps all constraints; this one keeps all but deadline and
+            memory then, and is for `plan-tiles` to replace. Empty where this one keeps them.
     """
 
     placement: Mapping[str, str]
@@ -139,3 +141,4 @@ class Plan:
     problem: Mapping[str, object]
     pareto: ParetoFront | None = None
     tiling: tuple[TileGroup, ...] = ()
+    unmet: str = ""

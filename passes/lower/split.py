@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import ClassVar, Literal
 
-from partc.errors import PassError
+from partc.errors import InfeasibleError, PassError
 from partc.ir.program import Program
 from partc.passes.contract import Context, Pass, PassResult
 from partc.passes.lower.segment_models import SegmentMaker
@@ -28,6 +28,8 @@ class Split(Pass):
         """Make the segments and their models."""
         if program.plan is None:
             raise PassError("split needs a plan; run partition before it", pass_name=self.name)
+        if program.plan.unmet:
+            raise InfeasibleError(program.plan.unmet, pass_name=self.name)
         maker = SegmentMaker(program)
         segments = maker.segments(program.plan.placement)
         portfolio = program.portfolio

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import ClassVar, Literal
 
-from partc.errors import UsageError
+from partc.errors import InfeasibleError, UsageError
 from partc.ir.plan import Certificate, Plan, Strategy
 from partc.ir.program import Program
 from partc.ir.topology import Topology
@@ -20,6 +20,7 @@ from partc.passes.partition.portfolio import make_portfolio, op_placement
 from partc.passes.partition.problem import placement_problem
 from partc.passes.partition.solving import solve_with_losses
 from partc.passes.partition.transfers import transfers_of
+from partc.passes.tiling.planning.rescue import tiles_may_help, without_limits
 
 OPTIMAL = "optimal"
 
@@ -60,18 +61,19 @@ class Partition(Pass):
         """Solve, compare with the baselines, and say whether splitting pays."""
         compared = pareto_objectives(self.pareto) if self.pareto else None
         context.progress("solving", None)
-        topology = self._topology(context)
+        topology = asked = self._topology(context)
         losses = None
         if program.codecs is not None:
             losses = LossMeter(program, context.seed, context.progress)
-        problem, solution = solve_with_losses(
-            program,
-            topology,
-            objective=self.objective,
-            losses=losses,
-            time_limit_s=self.time_limit,
-            gap=self.gap,
-        )
+        unmet = ""
+        try:
+            problem, solution = self._solve(program, topology, losses)
+        except InfeasibleError as error:
+            if not tiles_may_help(program, topology, self.objective):
+                raise
+            unmet = error.message
+            topology = without_limits(topology)
+            problem, solution = self._solve(program, topology, losses)
         problem, simple = self._simple_plans(program, topology, losses, problem)
         of = topology.constraints.energy_hosts
         strategies = [_strategy(name, plan, of) for name, plan in simple.items()]
@@ -84,7 +86,11 @@ class Partition(Pass):
             verdict=None,
             sweep=(),
             problem=problem.to_dict(),
+            unmet=unmet,
         )
+        if unmet:
+            wanted = placement_problem(program, asked, objective=self.objective, losses=losses)
+            plan = replace(plan, problem=wanted.to_dict())
         if len(topology.hosts) == 2:
             plan = replace(
                 plan,
@@ -104,7 +110,21 @@ class Partition(Pass):
             f"{certificate.status}: {certificate.predicted_s * 1e3:.2f} ms, "
             f"gap {certificate.gap:.2g}, {certificate.solver}, {certificate.solve_s:.2f} s"
         )
+        if unmet:
+            said = f"no plan without tiles keeps all constraints; without limits {said}"
         return PassResult(replace(program, plan=plan, portfolio=portfolio), True, (said,))
+
+    def _solve(
+        self, program: Program, topology: Topology, losses: LossMeter | None
+    ) -> tuple[Problem, Solution]:
+        return solve_with_losses(
+            program,
+            topology,
+            objective=self.objective,
+            losses=losses,
+            time_limit_s=self.time_limit,
+            gap=self.gap,
+        )
 
     def _simple_plans(
         self, program: Program, topology: Topology, losses: LossMeter | None, problem: Problem

@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import ClassVar, Literal
 
+from partc.errors import InfeasibleError
 from partc.ir.cost import Cost
 from partc.ir.program import Program
 from partc.ir.refinement import Refinement, RefinementRound
@@ -22,6 +23,7 @@ from partc.passes.partition.solving import solve_with_losses
 from partc.passes.refine.corrections import blocks_s, corrections, merged
 from partc.passes.refine.forecast import forecast
 from partc.passes.refine.segment_meter import SegmentMeter
+from partc.passes.tiling.planning.rescue import tiles_may_help, without_limits
 from partc.targets.protocol import Sampling
 
 _DRIFT_WORTH_SAYING = 0.15
@@ -61,7 +63,13 @@ class RefineCosts(Pass):
         """Refine; without a budget, or with one host alone, nothing is measured."""
         if self.budget_s <= 0 or len(context.topology.hosts) < 2:
             return PassResult(program, False)
-        return _Loop(self, program, context).run()
+        try:
+            return _Loop(self, program, context).run()
+        except InfeasibleError:
+            if not tiles_may_help(program, context.topology, self.objective):
+                raise
+            relaxed = replace(context, topology=without_limits(context.topology))
+            return _Loop(self, program, relaxed).run()
 
 
 class _Loop:

@@ -139,7 +139,7 @@ def during_request(local: LocalDeployment, factor: float) -> Iterator[list[Answe
 
 
 def test_a_server_killed_in_the_middle_of_a_request(tmp_path: Path) -> None:
-    with LocalDeployment(write_bundle(tmp_path, plans.slow_server(2000)), deadline_s=15) as local:
+    with LocalDeployment(write_bundle(tmp_path, plans.slow_server(10_000)), deadline_s=15) as local:
         with during_request(local, 2) as answers:
             local.kill_host("server")
             killed_s = time.perf_counter()

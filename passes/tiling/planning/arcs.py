@@ -19,11 +19,12 @@ from partc.optimizer.horizontal import (
     arcs_from_tables,
     gathers_from_table,
 )
+from partc.passes.tiling.planning.arc_weights import WeightSizes, with_held_parts
 from partc.passes.tiling.planning.branch_arcs import BranchCandidate, with_mixed_halos
 from partc.passes.tiling.planning.hosts import Sharing
 from partc.passes.tiling.planning.tile_costs import Floats, TileCosts
 from partc.passes.tiling.ranges import TileableRange
-from partc.passes.tiling.work import RangeWork
+from partc.passes.tiling.work import GroupWork, RangeWork
 
 
 @dataclass(frozen=True)
@@ -89,6 +90,8 @@ def tiling_problem(
     gathers: list[Gather] = []
     tilings: list[Tiling] = []
     works: dict[int, RangeWork] = {}
+    weights = list(placement.weights)
+    sizes = WeightSizes.of(placement)
     for each in candidates:
         tiling = Tiling(name=each.name, hosts=each.sharing.hosts, shares=each.sharing.shares)
         if isinstance(each, BranchCandidate):
@@ -97,8 +100,11 @@ def tiling_problem(
             gathers += each.gathers()
             continue
         work = works.setdefault(id(each.tileable), RangeWork(each.tileable))
-        made = _arcs(each, work, tiling, costs)
+        made, of_exits = _arcs(each, work, tiling, costs)
         if made:
+            if sizes is not None:
+                made, parts = with_held_parts(made, of_exits, each.tileable, tiling, sizes)
+                weights += parts
             tilings.append(tiling)
             arcs += made
             gathers += _gathers(each, tiling)
@@ -106,6 +112,7 @@ def tiling_problem(
     arcs = with_mixed_halos(arcs, gathers, {tiling.name: tiling for tiling in tilings}, branching)
     problem = HorizontalProblem(
         **{name: getattr(placement, name) for name in _SHARED_FIELDS},
+        weights=tuple(weights),
         tilings=tuple(tilings),
         arcs=tuple(arcs),
         gathers=tuple(gathers),
@@ -121,7 +128,6 @@ _SHARED_FIELDS = (
     "routes",
     "ops",
     "tensors",
-    "weights",
     "inputs",
     "outputs",
     "constraints",
@@ -136,7 +142,11 @@ def _bounds(rows: int, sharing: Sharing) -> tuple[int, ...] | None:
         return None
 
 
-def _arcs(each: Candidate, work: RangeWork, tiling: Tiling, costs: TileCosts) -> tuple[Arc, ...]:
+def _arcs(
+    each: Candidate, work: RangeWork, tiling: Tiling, costs: TileCosts
+) -> tuple[tuple[Arc, ...], dict[int, GroupWork]]:
+    """The arcs, and by the position of their exit among the cuts the work behind them."""
+    of_exits: dict[int, GroupWork] = {}
     cuts, tiles = each.tileable.cuts, len(each.sharing.hosts)
     count = len(cuts)
     tile_s = np.full((count, count, tiles), np.nan)
@@ -148,7 +158,7 @@ def _arcs(each: Candidate, work: RangeWork, tiling: Tiling, costs: TileCosts) ->
         bounds = each.bounds[last]
         if bounds is None:
             continue
-        found = work.ending_in(last, [list(bounds)])
+        found = of_exits[last] = work.ending_in(last, [list(bounds)])
         blocks = len(found.blocks)
         share = found.share[:, 0, :]
         seconds = np.where(share > 0, fixed[:blocks] + slope[:blocks] * share, 0.0) * factor
@@ -159,7 +169,7 @@ def _arcs(each: Candidate, work: RangeWork, tiling: Tiling, costs: TileCosts) ->
             owned = each.bounds[first]
             if owned is not None:
                 halo_bytes[first, last] = work.exchange_bytes(first, begin, end, owned)
-    return arcs_from_tables(cuts, tiling, tile_s, entry_bytes, halo_bytes)
+    return arcs_from_tables(cuts, tiling, tile_s, entry_bytes, halo_bytes), of_exits
 
 
 def _from_stage_on(seconds: Floats, stage_of: np.ndarray, last: int) -> Floats:

@@ -73,6 +73,20 @@ def verdict_of(
     )
 
 
+def rescue_verdict(tried: Tried) -> Verdict:
+    """Of tiles that keep constraints which no plan without them keeps."""
+    count = len({host for group in tried.groups for host in group.hosts})
+    return Verdict(
+        split=True,
+        choice="tiles",
+        break_even_mbit_s=None,
+        split_range_mbit_s=None,
+        sentence=f"Only with tiles over {count} hosts are all constraints kept: "
+        f"{tried.forecast.simulated_s * 1e3:.3g} ms.",
+        bandwidths_examined=False,
+    )
+
+
 def plan_with_tiles(
     plan: Plan, tried: Tried, even: HorizontalSolution | None, verdict: Verdict
 ) -> Plan:
@@ -91,8 +105,10 @@ def plan_with_tiles(
         latency_s=tried.forecast.latency_s,
         simulated_s=predicted_s,
     )
+    # Where no plan without tiles keeps the constraints, there is none to compare with.
     strategies = [
-        replace(each, name=VERTICAL) if each.name == OPTIMAL else each for each in plan.strategies
+        replace(each, name=VERTICAL) if each.name == OPTIMAL else each
+        for each in (() if plan.unmet else plan.strategies)
     ]
     if even is not None and even.objective is not None:
         strategies.append(_strategy(EVEN_TILES, even, even.objective))
@@ -107,6 +123,7 @@ def plan_with_tiles(
         verdict=verdict,
         sweep=(),
         pareto=None,
+        unmet="",
     )
 
 

@@ -6,7 +6,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import ClassVar, Literal
 
-from partc.errors import PartcError, PassError, TargetError
+from partc.errors import InfeasibleError, PartcError, PassError, TargetError
+from partc.ir.plan import Verdict
 from partc.ir.program import Program
 from partc.optimizer import Problem
 from partc.optimizer.horizontal import (
@@ -32,9 +33,16 @@ from partc.passes.tiling.planning.arcs import (
     tiling_problem,
 )
 from partc.passes.tiling.planning.branch_arcs import BranchCandidate, branch_candidates
-from partc.passes.tiling.planning.deciding import Tried, pays, plan_with_tiles, verdict_of
+from partc.passes.tiling.planning.deciding import (
+    Tried,
+    pays,
+    plan_with_tiles,
+    rescue_verdict,
+    verdict_of,
+)
 from partc.passes.tiling.planning.exchanges import are_priced_here, with_exchanges
 from partc.passes.tiling.planning.hosts import Sharing, groups_of_hosts, sharings
+from partc.passes.tiling.planning.rescue import why_no_tiles
 from partc.passes.tiling.planning.tile_costs import TileCosts, measured_points
 from partc.passes.tiling.ranges import TileableRange, tileable_groups
 from partc.passes.tiling.tile import Tile
@@ -79,8 +87,23 @@ class PlanTiles(Pass):
 
         Raises:
             PassError: tiles are asked for, and the model or the topology has no place for them.
+            InfeasibleError: no plan keeps all constraints, with tiles or without.
             TopologyError: ``[tiles]`` names hosts that cannot reach each other.
         """
+        unmet = program.plan.unmet if program.plan is not None else ""
+        if not unmet:
+            return self._planned(program, context)
+        try:
+            done = self._planned(program, context)
+        except (InfeasibleError, PassError) as error:
+            why = "" if isinstance(error, InfeasibleError) else f" ({error.message})"
+            raise InfeasibleError(f"{unmet} Nor does any plan with tiles{why}.") from error
+        assert done.program.plan is not None
+        if not done.program.plan.tiling:
+            raise InfeasibleError(f"{unmet} Nor does any plan with tiles.")
+        return done
+
+    def _planned(self, program: Program, context: Context) -> PassResult:
         use = self.use if self.use != "auto" else context.topology.tiles.use
         if use == "never" or program.plan is None or program.costs is None:
             return PassResult(program, False)
@@ -94,28 +117,12 @@ class PlanTiles(Pass):
                     pass_name=self.name,
                 )
             return PassResult(program, False)
-        if why := _why_not(program, context):
+        if why := why_no_tiles(context.topology, program.plan.certificate.objective):
             if use == "always":
                 raise PassError(f"tiles cannot be planned with {why}", pass_name=self.name)
             return PassResult(program, False, (f"tiles are not planned with {why}",))
-        return _Planner(self, program, context, groups, use == "always").run()
-
-
-def _why_not(program: Program, context: Context) -> str:
-    """What is asked for that a plan with tiles could not keep; empty if nothing is."""
-    assert program.plan is not None
-    limits = context.topology.constraints
-    if program.plan.certificate.objective != "latency":
-        return f"the objective {program.plan.certificate.objective}"
-    given = {
-        "a loss budget": limits.loss_budget is not None,
-        "monotone": limits.monotone,
-        "contiguous": limits.contiguous,
-        "max_segments": limits.max_segments,
-        "count_activations": limits.count_activations,
-        "codecs": limits.codecs,
-    }
-    return next((name for name, value in given.items() if value), "")
+        must_tile = use == "always" or bool(program.plan.unmet)
+        return _Planner(self, program, context, groups, must_tile).run()
 
 
 class _Planner:
@@ -341,6 +348,8 @@ class _Planner:
         """The plan of `partition`, or the tiles that were tried, with the verdict."""
         plan = self.program.plan
         assert plan is not None and self.program.costs is not None
+        if plan.unmet:
+            return self._rescue(made, tried)
         untiled = self._solve(made.problem.untiled(), must_tile=False)
         limit_mbit_s = self._break_even(made.problem)
         takes = tried is not None and (self.must_tile or pays(plan, tried))
@@ -349,7 +358,24 @@ class _Planner:
         if tried is None or not takes:
             plan = replace(plan, verdict=plan.verdict or verdict)
             return PassResult(replace(self.program, plan=plan), True, tuple(self.said))
-        chosen = plan_with_tiles(plan, tried, self._even_tiles(made), verdict)
+        return self._chosen(made, tried, verdict)
+
+    def _rescue(self, made: TilingProblem, tried: Tried | None) -> PassResult:
+        """Tiles where nothing else keeps the constraints, if they still do once measured."""
+        plan, deadline_ms = self.program.plan, self.context.topology.constraints.deadline_ms
+        assert plan is not None
+        if tried is None:
+            raise InfeasibleError("no tiles were chosen")
+        took_s = tried.forecast.simulated_s
+        if deadline_ms is not None and took_s > deadline_ms * 1e-3:
+            raise PassError(f"the fastest takes {took_s * 1e3:.3g} ms", pass_name="plan-tiles")
+        verdict = rescue_verdict(tried)
+        self.said.append(verdict.sentence)
+        return self._chosen(made, tried, verdict)
+
+    def _chosen(self, made: TilingProblem, tried: Tried, verdict: Verdict) -> PassResult:
+        assert self.program.plan is not None and self.program.costs is not None
+        chosen = plan_with_tiles(self.program.plan, tried, self._even_tiles(made), verdict)
         costs = replace(self.program.costs, segments={**self.program.costs.segments, **tried.costs})
         program = replace(tried.program, plan=chosen, costs=costs)
         return PassResult(program, True, tuple(self.said))

@@ -97,17 +97,6 @@ def planned(
     return passes.run(program, topology, context=Context(topology, message_cost=FREE))
 
 
-@pytest.fixture
-def unmeasured(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Tiles cost their share of the given costs, so that what is chosen does not depend on this
-    machine."""
-    from partc.passes.refine.segment_meter import SegmentMeter, SegmentTimes
-    from partc.passes.tiling.planning import plan_tiles
-
-    monkeypatch.setattr(plan_tiles, "measured_points", lambda *given: {})
-    monkeypatch.setattr(SegmentMeter, "measure", lambda *given: SegmentTimes({}, 1.0))
-
-
 @pytest.mark.usefixtures("unmeasured")
 def test_slow_servers_with_fast_links_share_the_rows() -> None:
     topology = triangle()
